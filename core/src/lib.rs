@@ -2,6 +2,9 @@
 
 #![deny(missing_docs)]
 
+pub mod config;
 pub mod error;
+pub mod message;
 
+pub use config::{CacheConfig, ClientConfig, Dialect};
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,812 @@
+//! Options of a client and of a cache: the only definition, the only defaults and the only parser, for every language.
+//!
+//! A binding hands over a JSON object and says how it spells names and which unit a bare number has ([`Dialect`]).
+//! Options come from, first wins: the argument, the URL's query, the environment (`UNSTALE_URL` and one `UNSTALE_…`
+//! variable per option, `UNSTALE_TLS_CA_FILE` for nested ones), the default.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::error::{Error, Result};
+
+/// A version's or a number's upper limit (exclusive): what every language's number type holds exactly.
+pub(crate) const INTEGER_LIMIT: u64 = 1 << 53;
+/// Shortest staleness bound: below it heartbeats and probes would outweigh the traffic they guard.
+pub const MIN_STALENESS_BOUND: Duration = Duration::from_millis(500);
+/// Longest staleness bound.
+pub const MAX_STALENESS_BOUND: Duration = Duration::from_secs(3600);
+/// Longest duration that any option or argument accepts (ten years).
+pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// What a bare number means where a duration is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds, fractions allowed (JSON, Python).
+    Seconds,
+    /// Milliseconds (Node).
+    Millis,
+}
+
+/// How option names are spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// `staleness_bound`
+    Snake,
+    /// `stalenessBound`
+    Camel,
+}
+
+/// A language's manner of writing options.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialect {
+    /// Unit of bare numbers.
+    pub unit: Unit,
+    /// Spelling of names.
+    pub case: Case,
+}
+
+impl Dialect {
+    /// Snake case and seconds: JSON (C, Go, .NET), the URL's query, the environment, Python.
+    pub const JSON: Dialect = Dialect { unit: Unit::Seconds, case: Case::Snake };
+    /// Camel case and milliseconds.
+    pub const NODE: Dialect = Dialect { unit: Unit::Millis, case: Case::Camel };
+
+    /// A per-call duration in this dialect's unit.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming `name`, when `value` is negative, not a number, or longer than ten years.
+    pub fn duration(&self, name: &str, value: f64) -> Result<Duration> {
+        let seconds = match self.unit {
+            Unit::Seconds => value,
+            Unit::Millis => value / 1e3,
+        };
+        seconds_to_duration(seconds)
+            .ok_or_else(|| Error::invalid(format!("`{name}` must be a duration from 0 to ten years, not {value}")))
+    }
+
+    /// Options as the parser wants them: snake case, bare durations in seconds.
+    fn normalise(&self, options: Map<String, Value>) -> Result<Map<String, Value>> {
+        let mut out = Map::new();
+        for (name, value) in options {
+            let snake = match self.case {
+                Case::Snake => name.clone(),
+                Case::Camel => camel_to_snake(&name)
+                    .ok_or_else(|| Error::config(format!("unknown option `{name}`; options are spelled in camelCase here")))?,
+            };
+            let value = match value {
+                Value::Null => continue,
+                Value::Object(nested) if snake == "tls" || snake == "aws" => Value::Object(self.normalise(nested)?),
+                Value::Number(n) if self.unit == Unit::Millis && DURATIONS.contains(&snake.as_str()) => {
+                    Value::String(format!("{n}ms"))
+                }
+                other => other,
+            };
+            out.insert(snake, value);
+        }
+        Ok(out)
+    }
+}
+
+/// The options that are durations.
+const DURATIONS: [&str; 10] = [
+    "staleness_bound",
+    "connect_timeout",
+    "keep_alive",
+    "tombstone_ttl",
+    "ttl",
+    "idle_ttl",
+    "negative_ttl",
+    "stale_while_revalidate",
+    "stale_if_error",
+    "load_timeout",
+];
+
+/// Options of a client. Built by [`ClientConfig::parse`], or from [`Default`] and the public fields.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientConfig {
+    /// Where the broker is: `memory://name` (inside this process, the default), `mqtt://`, `mqtts://`, `ws://`, `wss://`.
+    pub url: String,
+    /// A name for this service, 1 to 32 of `[A-Za-z0-9_-]`; it begins the client id and the stream's name. Default `"unstale"`.
+    pub app: String,
+    /// Root of the topics. Default `"cache/invalidate"`.
+    pub topic: String,
+    /// No read is staler than this. 500 ms to 1 h, default 30 s.
+    #[serde(deserialize_with = "duration")]
+    pub staleness_bound: Duration,
+    /// How long `connect` waits for the broker; also the limit of each later attempt. Default 5 s.
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+    /// Return from `connect` before the broker answers, and keep trying. Default false.
+    pub lazy: bool,
+    /// MQTT keep-alive, whole seconds, 5 s to 1,200 s. Default 30 s.
+    #[serde(deserialize_with = "duration")]
+    pub keep_alive: Duration,
+    /// How many operations may wait to be published before they are collapsed to coarser ones. Default 10,000.
+    pub outbox_limit: usize,
+    /// A folder for a durable outbox. Not available in this version.
+    pub outbox_dir: Option<PathBuf>,
+    /// Most publications a second, 1 to 1,000,000. Default none.
+    pub max_publish_rate: Option<u32>,
+    /// Whether the broker may reorder one publisher's messages. Default false.
+    pub reordering: Option<bool>,
+    /// How long a version that was invalidated is remembered. Default 5 min.
+    #[serde(deserialize_with = "duration")]
+    pub tombstone_ttl: Duration,
+    /// The MQTT client id, 1 to 128 bytes, no `$`. Default: made from `app`, unique per connection owner.
+    pub client_id: Option<String>,
+    /// `"5"` (default) or `"3.1.1"`.
+    pub mqtt_version: MqttVersion,
+    /// A key that authenticates invalidations. Not available in this version.
+    pub signing_key: Option<String>,
+    /// AWS IoT Core. Not available in this version.
+    pub aws: Option<Map<String, Value>>,
+    /// The broker's user name.
+    pub username: Option<String>,
+    /// The broker's password.
+    pub password: Option<String>,
+    /// TLS, for `mqtts://` and `wss://`.
+    pub tls: TlsConfig,
+}
+
+/// Which MQTT to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum MqttVersion {
+    /// MQTT 5.
+    #[serde(rename = "5", alias = "5.0")]
+    V5,
+    /// MQTT 3.1.1.
+    #[serde(rename = "3.1.1", alias = "4")]
+    V3,
+}
+
+/// TLS options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// PEM file with the authorities to trust, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with this client's certificate; goes with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with this client's private key.
+    pub key_file: Option<PathBuf>,
+    /// Protocols to offer by ALPN.
+    pub alpn: Vec<String>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        ClientConfig {
+            url: "memory://".into(),
+            app: "unstale".into(),
+            topic: "cache/invalidate".into(),
+            staleness_bound: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            lazy: false,
+            keep_alive: Duration::from_secs(30),
+            outbox_limit: 10_000,
+            outbox_dir: None,
+            max_publish_rate: None,
+            reordering: None,
+            tombstone_ttl: Duration::from_secs(300),
+            client_id: None,
+            mqtt_version: MqttVersion::V5,
+            signing_key: None,
+            aws: None,
+            username: None,
+            password: None,
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
+impl fmt::Debug for ClientConfig {
+    /// Secrets are left out: a configuration ends up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("url", &redacted(&self.url))
+            .field("app", &self.app)
+            .field("topic", &self.topic)
+            .field("staleness_bound", &self.staleness_bound)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A URL without its password, for messages.
+pub(crate) fn redacted(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut u) => {
+            if u.password().is_some() {
+                let _ = u.set_password(Some("***"));
+            }
+            u.set_query(None);
+            u.to_string()
+        }
+        Err(_) => "(not a URL)".into(),
+    }
+}
+
+/// Where a URL points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub scheme: Scheme,
+    /// Host name or address; for `memory://` the broker's name.
+    pub host: String,
+    pub port: u16,
+    /// Path of a WebSocket, `/mqtt` unless given.
+    pub path: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Memory,
+    Mqtt,
+    Mqtts,
+    Ws,
+    Wss,
+}
+
+impl Scheme {
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Scheme::Mqtts | Scheme::Wss)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, path) = match self.scheme {
+            Scheme::Memory => return write!(f, "memory://{}", self.host),
+            Scheme::Mqtt => ("mqtt", ""),
+            Scheme::Mqtts => ("mqtts", ""),
+            Scheme::Ws => ("ws", self.path.as_str()),
+            Scheme::Wss => ("wss", self.path.as_str()),
+        };
+        write!(f, "{name}://{}:{}{path}", self.host, self.port)
+    }
+}
+
+impl ClientConfig {
+    /// Reads options from all their sources.
+    ///
+    /// `url` is the argument of that name; an `url` among `options` counts the same and must not differ.
+    ///
+    /// # Errors
+    /// `Config`, naming the option: unknown, wrong type, out of range, contradictory, or not available in this version.
+    pub fn parse(url: Option<&str>, options: Map<String, Value>, dialect: Dialect) -> Result<ClientConfig> {
+        Self::parse_with_env(url, options, dialect, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+    }
+
+    /// Options from a URL, its query, the environment and the defaults.
+    ///
+    /// # Errors
+    /// As [`ClientConfig::parse`].
+    pub fn from_url(url: &str) -> Result<ClientConfig> {
+        Self::parse(Some(url), Map::new(), Dialect::JSON)
+    }
+
+    fn parse_with_env(
+        url: Option<&str>,
+        options: Map<String, Value>,
+        dialect: Dialect,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<ClientConfig> {
+        let mut merged = environment(env)?;
+        let arguments = dialect.normalise(options)?;
+        let url = match (url, arguments.get("url")) {
+            (Some(a), Some(Value::String(b))) if a != b => {
+                return Err(Error::config("`url` is given twice, with different values; give it once"))
+            }
+            (Some(a), _) => Some(a.to_owned()),
+            (None, Some(Value::String(b))) => Some(b.clone()),
+            (None, Some(other)) => return Err(Error::config(format!("option `url` must be a string, not {other}"))),
+            (None, None) => match merged.get("url") {
+                Some(Value::String(u)) => Some(u.clone()),
+                _ => None,
+            },
+        };
+        if let Some(url) = url {
+            let parsed = parse_url(&url)?;
+            for (name, value) in parsed.query_pairs() {
+                if name == "url" {
+                    return Err(Error::config("option `url` cannot be in the URL's own query"));
+                }
+                set_text(&mut merged, &name, &value, "the URL's query")?;
+            }
+            merged.insert("url".into(), Value::String(url));
+        }
+        for (name, value) in arguments {
+            if name == "url" {
+                continue;
+            }
+            match (merged.get_mut(&name), value) {
+                (Some(Value::Object(old)), Value::Object(new)) => old.extend(new),
+                (_, value) => {
+                    merged.insert(name, value);
+                }
+            }
+        }
+        let mut config: ClientConfig = typed(merged)?;
+        config.take_userinfo()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// User and password of the URL become the options of that name.
+    fn take_userinfo(&mut self) -> Result<()> {
+        let mut url = parse_url(&self.url)?;
+        let decode = |s: &str| percent_decode(s).ok_or_else(|| Error::config("the URL's user or password is not UTF-8 after percent-decoding"));
+        if !url.username().is_empty() {
+            let name = decode(url.username())?;
+            if self.username.as_ref().is_some_and(|u| *u != name) {
+                return Err(Error::config("option `username` contradicts the user in the URL; give one"));
+            }
+            self.username = Some(name);
+        }
+        if let Some(password) = url.password() {
+            let password = decode(password)?;
+            if self.password.as_ref().is_some_and(|p| *p != password) {
+                return Err(Error::config("option `password` contradicts the password in the URL; give one"));
+            }
+            self.password = Some(password);
+        }
+        if url.has_host() && (!url.username().is_empty() || url.password().is_some()) {
+            let _ = url.set_password(None);
+            let _ = url.set_username("");
+            self.url = url.to_string();
+        }
+        Ok(())
+    }
+
+    /// Checks ranges and contradictions.
+    ///
+    /// # Errors
+    /// `Config`, naming the option.
+    pub fn validate(&self) -> Result<()> {
+        let endpoint = self.endpoint()?;
+        range("staleness_bound", self.staleness_bound, MIN_STALENESS_BOUND, MAX_STALENESS_BOUND)?;
+        range("connect_timeout", self.connect_timeout, Duration::from_millis(1), Duration::from_secs(600))?;
+        range("keep_alive", self.keep_alive, Duration::from_secs(5), Duration::from_secs(1200))?;
+        range("tombstone_ttl", self.tombstone_ttl, Duration::from_secs(1), MAX_DURATION)?;
+        if self.outbox_limit == 0 {
+            return Err(Error::config("option `outbox_limit` must be at least 1"));
+        }
+        if matches!(self.max_publish_rate, Some(0) | Some(1_000_001..)) {
+            return Err(Error::config("option `max_publish_rate` must be from 1 to 1,000,000 a second"));
+        }
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.app.is_empty() || self.app.len() > 32 || !self.app.chars().all(name) {
+            return Err(Error::config(format!("option `app` must be 1 to 32 of A-Z a-z 0-9 _ -, not {:?}", self.app)));
+        }
+        if let Some(id) = &self.client_id {
+            if id.is_empty() || id.len() > 128 || id.contains(['$', '\0']) {
+                return Err(Error::config(format!("option `client_id` must be 1 to 128 bytes without `$` and NUL, not {id:?}")));
+            }
+        }
+        check_topic(&self.topic)?;
+        if self.password.is_some() && self.username.is_none() && self.mqtt_version == MqttVersion::V3 {
+            return Err(Error::config("option `password` needs `username` in MQTT 3.1.1"));
+        }
+        let tls = &self.tls;
+        if *tls != TlsConfig::default() && !endpoint.scheme.is_tls() {
+            return Err(Error::config(format!("option `tls` needs a URL that begins with mqtts:// or wss://, not {}", redacted(&self.url))));
+        }
+        if tls.cert_file.is_some() != tls.key_file.is_some() {
+            return Err(Error::config("options `tls.cert_file` and `tls.key_file` go together; give both or none"));
+        }
+        for (name, given) in [
+            ("outbox_dir", self.outbox_dir.is_some()),
+            ("signing_key", self.signing_key.is_some()),
+            ("aws", self.aws.is_some()),
+        ] {
+            if given {
+                return Err(unavailable(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the URL points.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+        let url = parse_url(&self.url)?;
+        let (scheme, port) = match url.scheme() {
+            "memory" => (Scheme::Memory, 0),
+            "mqtt" => (Scheme::Mqtt, 1883),
+            "mqtts" => (Scheme::Mqtts, 8883),
+            "ws" => (Scheme::Ws, 80),
+            "wss" => (Scheme::Wss, 443),
+            "awsiot" => return Err(Error::config("URL scheme `awsiot://` is not available in this version; use `mqtts://` with `tls`")),
+            other => {
+                return Err(Error::config(format!(
+                    "unknown URL scheme `{other}://`; use memory://, mqtt://, mqtts://, ws:// or wss://"
+                )))
+            }
+        };
+        let host = url.host_str().unwrap_or("").trim_matches(['[', ']']).to_owned();
+        if host.is_empty() && scheme != Scheme::Memory {
+            return Err(Error::config(format!("option `url` has no host: {}", redacted(&self.url))));
+        }
+        let path = match url.path() {
+            "" | "/" => "/mqtt".to_owned(),
+            path if matches!(scheme, Scheme::Ws | Scheme::Wss) => path.to_owned(),
+            path => {
+                return Err(Error::config(format!("option `url` has a path, `{path}`, which only ws:// and wss:// use; remove it")));
+            }
+        };
+        Ok(Endpoint { scheme, host, port: url.port().unwrap_or(port), path })
+    }
+}
+
+/// Options of a cache. Built by [`CacheConfig::parse`], or from [`Default`] and the public fields.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// How long an entry lives at most, 1 ms to ten years. Default 5 min. The staleness bound ends it earlier when freshness cannot be proved.
+    #[serde(deserialize_with = "duration")]
+    pub ttl: Duration,
+    /// Lives end early by up to this share, so that entries loaded together do not expire together. 0 to 1, default 0.1.
+    pub ttl_jitter: f64,
+    /// Entries held at most, 1 to 2^32. Default 10,000.
+    pub max_entries: u64,
+    /// How long "not found" is cached. Default: not at all.
+    #[serde(deserialize_with = "optional_duration")]
+    pub negative_ttl: Option<Duration>,
+    /// How long callers wait for a load of another caller. Default: as long as it takes.
+    #[serde(deserialize_with = "optional_duration")]
+    pub load_timeout: Option<Duration>,
+    /// Life since the last read. Not available in this version.
+    #[serde(deserialize_with = "optional_duration")]
+    pub idle_ttl: Option<Duration>,
+    /// Bytes held at most. Not available in this version.
+    pub max_bytes: Option<u64>,
+    /// Not available in this version.
+    #[serde(deserialize_with = "optional_duration")]
+    pub stale_while_revalidate: Option<Duration>,
+    /// Not available in this version.
+    #[serde(deserialize_with = "optional_duration")]
+    pub stale_if_error: Option<Duration>,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        CacheConfig {
+            ttl: Duration::from_secs(300),
+            ttl_jitter: 0.1,
+            max_entries: 10_000,
+            negative_ttl: None,
+            load_timeout: None,
+            idle_ttl: None,
+            max_bytes: None,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+        }
+    }
+}
+
+impl CacheConfig {
+    /// Reads options.
+    ///
+    /// # Errors
+    /// `Config`, naming the option.
+    pub fn parse(options: Map<String, Value>, dialect: Dialect) -> Result<CacheConfig> {
+        let config: CacheConfig = typed(dialect.normalise(options)?)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// `Config`, naming the option.
+    pub fn validate(&self) -> Result<()> {
+        let shortest = Duration::from_millis(1);
+        range("ttl", self.ttl, shortest, MAX_DURATION)?;
+        for (name, value) in [("negative_ttl", self.negative_ttl), ("load_timeout", self.load_timeout)] {
+            if let Some(value) = value {
+                range(name, value, shortest, MAX_DURATION)?;
+            }
+        }
+        if !(0.0..=1.0).contains(&self.ttl_jitter) {
+            return Err(Error::config(format!("option `ttl_jitter` must be from 0 to 1, not {}", self.ttl_jitter)));
+        }
+        if self.max_entries == 0 || self.max_entries > 1 << 32 {
+            return Err(Error::config(format!("option `max_entries` must be from 1 to 2^32, not {}", self.max_entries)));
+        }
+        for (name, given) in [
+            ("idle_ttl", self.idle_ttl.is_some()),
+            ("max_bytes", self.max_bytes.is_some()),
+            ("stale_while_revalidate", self.stale_while_revalidate.is_some()),
+            ("stale_if_error", self.stale_if_error.is_some()),
+        ] {
+            if given {
+                return Err(unavailable(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unavailable(name: &str) -> Error {
+    Error::config(format!("option `{name}` is not available in this version; remove it"))
+}
+
+fn range(name: &str, value: Duration, min: Duration, max: Duration) -> Result<()> {
+    if value < min || value > max {
+        return Err(Error::config(format!("option `{name}` must be from {min:?} to {max:?}, not {value:?}")));
+    }
+    Ok(())
+}
+
+fn check_topic(topic: &str) -> Result<()> {
+    let bad = |why: &str| Err(Error::config(format!("option `topic` {why}: {topic:?}")));
+    if topic.is_empty() || topic.len() > 128 {
+        return bad("must have 1 to 128 bytes");
+    }
+    if topic.contains(['+', '#', '\0']) || topic.starts_with(['$', '/']) || topic.ends_with('/') {
+        return bad("must not hold `+`, `#` or NUL, begin with `$` or `/`, or end with `/`");
+    }
+    if topic.split('/').count() > 6 {
+        return bad("must have at most 6 levels");
+    }
+    Ok(())
+}
+
+fn parse_url(url: &str) -> Result<Url> {
+    Url::parse(url).map_err(|e| {
+        Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883"))
+    })
+}
+
+/// Reads the whole, and on a failure each option alone, so that the message can name the one at fault.
+fn typed<T: for<'de> Deserialize<'de>>(options: Map<String, Value>) -> Result<T> {
+    match T::deserialize(Value::Object(options.clone())) {
+        Ok(config) => Ok(config),
+        Err(whole) => {
+            for (name, value) in options {
+                if let Err(e) = accepts::<T>(&name, value) {
+                    return Err(Error::config(option_message(&name, &e)));
+                }
+            }
+            Err(Error::config(whole.to_string()))
+        }
+    }
+}
+
+fn option_message(name: &str, e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    match text.strip_prefix("unknown field") {
+        Some(rest) if rest.starts_with(&format!(" `{name}`")) => format!("unknown option `{name}`{}", rest[name.len() + 3..].trim_end()),
+        _ => format!("option `{name}`: {text}"),
+    }
+}
+
+fn accepts<T: for<'de> Deserialize<'de>>(name: &str, value: Value) -> std::result::Result<(), serde_json::Error> {
+    let mut one = Map::new();
+    one.insert(name.to_owned(), value);
+    T::deserialize(Value::Object(one)).map(drop)
+}
+
+/// `UNSTALE_…` variables as options.
+fn environment(env: impl Iterator<Item = (String, String)>) -> Result<Map<String, Value>> {
+    let mut options = Map::new();
+    for (name, text) in env {
+        if let Some(option) = name.strip_prefix("UNSTALE_") {
+            let option = option.to_ascii_lowercase();
+            let option = match option.split_once('_') {
+                Some((group @ ("tls" | "aws"), rest)) => format!("{group}.{rest}"),
+                _ => option,
+            };
+            set_text(&mut options, &option, &text, &format!("environment variable {name}"))?;
+        }
+    }
+    Ok(options)
+}
+
+/// Sets an option from text: as the string it is where the option takes one, else as the number, boolean or list it spells.
+fn set_text(options: &mut Map<String, Value>, name: &str, text: &str, source: &str) -> Result<()> {
+    let wrap = |value: Value| match name.split_once('.') {
+        Some((group, inner)) => (group.to_owned(), Value::Object(Map::from_iter([(inner.to_owned(), value)]))),
+        None => (name.to_owned(), value),
+    };
+    let (key, as_text) = wrap(Value::String(text.to_owned()));
+    let mut accepted = accepts::<ClientConfig>(&key, as_text.clone()).map(|()| as_text);
+    if accepted.is_err() {
+        let parsed = serde_json::from_str(text)
+            .unwrap_or_else(|_| Value::Array(text.split(',').map(|s| Value::String(s.trim().to_owned())).collect()));
+        let (_, value) = wrap(parsed);
+        if accepts::<ClientConfig>(&key, value.clone()).is_ok() {
+            accepted = Ok(value);
+        }
+    }
+    match accepted {
+        Ok(Value::Object(inner)) if name.contains('.') => {
+            if let Value::Object(group) = options.entry(key).or_insert_with(|| Value::Object(Map::new())) {
+                group.extend(inner);
+            }
+        }
+        Ok(value) => {
+            options.insert(key, value);
+        }
+        Err(e) => return Err(Error::config(format!("{} (from {source})", option_message(name, &e)))),
+    }
+    Ok(())
+}
+
+fn camel_to_snake(name: &str) -> Option<String> {
+    let mut out = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        match c {
+            'A'..='Z' => {
+                out.push('_');
+                out.push(c.to_ascii_lowercase());
+            }
+            '_' => return None,
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b == b'%' {
+            let hex = [bytes.next()?, bytes.next()?];
+            out.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
+        } else {
+            out.push(b);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn seconds_to_duration(seconds: f64) -> Option<Duration> {
+    if !(0.0..=MAX_DURATION.as_secs_f64()).contains(&seconds) {
+        return None;
+    }
+    Some(Duration::from_secs_f64(seconds))
+}
+
+/// `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"2d"`, fractions allowed.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(split);
+    if !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return None;
+    }
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return None,
+    };
+    seconds_to_duration(number.parse::<f64>().ok()? * seconds)
+}
+
+fn duration<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Duration, D::Error> {
+    struct DurationVisitor;
+    impl Visitor<'_> for DurationVisitor {
+        type Value = Duration;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration such as \"250ms\", \"30s\" or \"5m\"")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Duration, E> {
+            parse_duration(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+        fn visit_f64<E: de::Error>(self, seconds: f64) -> std::result::Result<Duration, E> {
+            seconds_to_duration(seconds).ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
+        }
+        fn visit_u64<E: de::Error>(self, seconds: u64) -> std::result::Result<Duration, E> {
+            self.visit_f64(seconds as f64)
+        }
+        fn visit_i64<E: de::Error>(self, seconds: i64) -> std::result::Result<Duration, E> {
+            self.visit_f64(seconds as f64)
+        }
+    }
+    d.deserialize_any(DurationVisitor)
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<Duration>, D::Error> {
+    duration(d).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use serde_json::json;
+
+    fn object(v: Value) -> Map<String, Value> {
+        v.as_object().unwrap().clone()
+    }
+
+    fn client(url: Option<&str>, options: Value, dialect: Dialect, env: &[(&str, &str)]) -> Result<ClientConfig> {
+        let env: Vec<_> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        ClientConfig::parse_with_env(url, object(options), dialect, env.into_iter())
+    }
+
+    fn refused(url: Option<&str>, options: Value, dialect: Dialect, env: &[(&str, &str)], names: &str) {
+        let e = client(url, options.clone(), dialect, env).expect_err(&format!("{options} must be refused"));
+        assert_eq!(e.kind(), ErrorKind::Config);
+        assert!(e.message().contains(names), "{e} should name {names}");
+    }
+
+    #[test]
+    fn argument_beats_query_beats_environment_beats_default() {
+        let env = [("UNSTALE_STALENESS_BOUND", "4s"), ("UNSTALE_APP", "env"), ("UNSTALE_URL", "mqtt://env:1"), ("UNSTALE_OUTBOX_LIMIT", "7"), ("PATH", "x")];
+        let c = client(Some("mqtt://h?staleness_bound=3s&app=query"), json!({"staleness_bound": 2}), Dialect::JSON, &env).unwrap();
+        assert_eq!(c.staleness_bound, Duration::from_secs(2));
+        assert_eq!(c.app, "query");
+        assert_eq!(c.outbox_limit, 7);
+        assert_eq!(c.endpoint().unwrap().to_string(), "mqtt://h:1883");
+        assert_eq!(client(None, json!({}), Dialect::JSON, &env).unwrap().endpoint().unwrap().host, "env");
+        assert_eq!(client(None, json!({}), Dialect::JSON, &[]).unwrap().url, "memory://");
+    }
+
+    #[test]
+    fn a_bare_number_has_the_languages_unit() {
+        let node = client(None, json!({"stalenessBound": 2500, "tls": null}), Dialect::NODE, &[]).unwrap();
+        let python = client(None, json!({"staleness_bound": 2.5}), Dialect::JSON, &[]).unwrap();
+        assert_eq!(node.staleness_bound, python.staleness_bound);
+        let cache = CacheConfig::parse(object(json!({"negativeTtl": 1500, "ttl": "5m"})), Dialect::NODE).unwrap();
+        assert_eq!((cache.negative_ttl, cache.ttl), (Some(Duration::from_millis(1500)), Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn every_bad_option_is_named() {
+        let j = Dialect::JSON;
+        refused(None, json!({"stalenes_bound": 1}), j, &[], "`stalenes_bound`");
+        refused(None, json!({"staleness_bound": "1 fortnight"}), j, &[], "staleness_bound");
+        refused(None, json!({"staleness_bound": -1}), j, &[], "staleness_bound");
+        refused(None, json!({"staleness_bound": 0.1}), j, &[], "staleness_bound");
+        refused(None, json!({"staleness_bound": 1e300}), j, &[], "staleness_bound");
+        refused(None, json!({"stalenessBound": 1}), j, &[], "stalenessBound");
+        refused(None, json!({"staleness_bound": 1}), Dialect::NODE, &[], "staleness_bound");
+        refused(None, json!({"lazy": 1}), j, &[], "lazy");
+        refused(None, json!({"topic": "a/#"}), j, &[], "topic");
+        refused(None, json!({"outbox_dir": "/tmp"}), j, &[], "outbox_dir");
+        refused(None, json!({"mqtt_version": "6"}), j, &[], "mqtt_version");
+        refused(None, json!({"tls": {"ca_file": "x"}}), j, &[], "tls");
+        refused(Some("mqtts://h"), json!({"tls": {"cert_file": "x"}}), j, &[], "tls.key_file");
+        refused(Some("mqtts://h"), json!({"tls": {"ca": "x"}}), j, &[], "ca");
+        refused(Some("http://h"), json!({}), j, &[], "http");
+        refused(Some("localhost"), json!({}), j, &[], "url");
+        refused(Some("mqtt://h/path"), json!({}), j, &[], "path");
+        refused(Some("mqtt://h?nope=1"), json!({}), j, &[], "nope");
+        refused(Some("mqtt://h"), json!({"url": "mqtt://g"}), j, &[], "url");
+        refused(None, json!({}), j, &[("UNSTALE_FOO", "1")], "UNSTALE_FOO");
+        refused(None, json!({}), j, &[("UNSTALE_LAZY", "maybe")], "UNSTALE_LAZY");
+        let e = CacheConfig::parse(object(json!({"max_entries": 0})), j).unwrap_err();
+        assert!(e.message().contains("max_entries"));
+    }
+
+    #[test]
+    fn nested_options_come_from_the_environment_too() {
+        let env = [("UNSTALE_TLS_CA_FILE", "/ca"), ("UNSTALE_TLS_ALPN", "mqtt, x"), ("UNSTALE_LAZY", "true"), ("UNSTALE_PASSWORD", "12"), ("UNSTALE_USERNAME", "u")];
+        let c = client(Some("mqtts://h"), json!({}), Dialect::JSON, &env).unwrap();
+        assert_eq!(c.tls.ca_file, Some(PathBuf::from("/ca")));
+        assert_eq!(c.tls.alpn, ["mqtt", "x"]);
+        assert!(c.lazy);
+        assert_eq!(c.password.as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let c = client(Some("mqtt://me:s%40crit@h"), json!({}), Dialect::JSON, &[]).unwrap();
+        assert_eq!(c.password.as_deref(), Some("s@crit"));
+        assert!(!format!("{c:?}").contains("crit"));
+        assert!(!redacted("mqtt://me:secret@h").contains("secret"));
+    }
+}
