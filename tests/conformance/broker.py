@@ -1,0 +1,81 @@
+"""A real mosquitto on a free loopback port, for as long as a `with` block lasts."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+# Debian puts the broker where a user's PATH often does not look.
+SEARCH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin" + os.pathsep + "/usr/local/sbin"
+START_SECONDS = 15
+
+
+def find(program):
+    path = shutil.which(program, path=SEARCH)
+    if path is None:
+        raise SystemExit(f"{program} is not installed; run .ci/setup (Debian: apt-get install mosquitto mosquitto-clients)")
+    return path
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Broker:
+    """Starts on entry, ends on exit. `port` and `url` are known in between."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="us-broker-")
+        for _ in range(5):  # another process may take the free port first
+            if self._start():
+                return self
+        log = self._log()
+        self.folder.cleanup()
+        raise SystemExit(f"mosquitto did not start:\n{log}")
+
+    def _start(self):
+        self.port = free_port()
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        config = Path(self.folder.name, "mosquitto.conf")
+        config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            # Nagle's delay would be measured as ours.
+            "set_tcp_nodelay true\nmax_queued_messages 0\n"
+        )
+        with open(Path(self.folder.name, "log"), "wb") as log:
+            self.process = subprocess.Popen([find("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return True
+            except OSError:
+                time.sleep(0.01)
+        self._stop()
+        return False
+
+    def _log(self):
+        return Path(self.folder.name, "log").read_text(errors="replace")
+
+    def _stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def __exit__(self, *_):
+        self._stop()
+        self.folder.cleanup()
+
+    def publish(self, topic, payload):
+        """Publishes as a stranger would: `mosquitto_pub -q 1`. Returns after the broker's PUBACK."""
+        command = [find("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic, "-s"]
+        subprocess.run(command, input=payload.encode(), check=True, timeout=20)
