@@ -8,6 +8,7 @@ pub mod error;
 pub mod fill;
 pub mod freshness;
 pub mod message;
+pub mod outbox;
 pub mod store;
 #[doc(hidden)]
 pub mod transport;
