@@ -1,0 +1,40 @@
+//! The C library of unstale. `include/unstale.h` is written from these files; its opening comment has the conventions.
+//!
+//! One file per concept. Support is apart: [`ffi`] (what comes in and goes out), [`handle`] (handles that notice their misuse),
+//! [`panic`] (no panic leaves), [`error`] (numbers and messages). There is no policy here: every decision is the core's.
+
+#![deny(missing_docs)]
+// The names are C's.
+#![allow(non_camel_case_types)]
+
+// In the order in which the header speaks of them, which a blank line keeps.
+mod error;
+
+mod text;
+
+mod client;
+
+mod cache;
+
+mod value;
+
+mod options;
+
+mod invalidate;
+
+mod receipt;
+
+mod lease;
+
+mod load;
+
+mod subscription;
+
+mod log;
+
+mod ffi;
+mod handle;
+mod panic;
+
+#[cfg(test)]
+mod layout;
