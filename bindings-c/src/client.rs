@@ -9,6 +9,7 @@ use unstale_core::{blocking, CacheConfig, Client, ClientConfig, Dialect, Result}
 use crate::cache::unstale_cache;
 use crate::error::{invalid, unstale_result};
 use crate::ffi::{c_text, duration, output};
+use crate::fork;
 use crate::handle::Shell;
 use crate::panic::{boundary, boundary_or};
 use crate::subscription::{unstale_event_fn, unstale_subscription, Listener, SUBSCRIPTIONS};
@@ -43,6 +44,7 @@ pub unsafe extern "C" fn unstale_client_connect(config_json: *const c_char, clie
                 format!("option url is {other}; it must be a string"),
             )),
         };
+        fork::prepare();
         let config = ClientConfig::parse(url.as_deref(), options, Dialect::JSON)?;
         let connected = blocking::connect(config)?;
         *client = Shell::new(connected).cast();

@@ -32,7 +32,7 @@ impl<T: Send + Sync> Shell<T> {
         let shell = Box::new(Shell { state: AtomicU32::new(LIVE), content: UnsafeCell::new(MaybeUninit::new(content)) });
         let shell = Box::into_raw(shell);
         // Known to leak checkers as reachable.
-        KEPT.lock().push(shell as usize);
+        KEPT.0.lock().push(shell as usize);
         shell
     }
 
@@ -65,7 +65,23 @@ impl<T: Send + Sync> Shell<T> {
 }
 
 /// The addresses of all shells.
-static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+pub(crate) static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+pub(crate) struct Kept(Mutex<Vec<usize>>);
+
+impl Kept {
+    /// See [`Table::hold`].
+    pub(crate) fn hold(&self) {
+        std::mem::forget(self.0.lock());
+    }
+
+    /// # Safety
+    /// As for [`Table::release`].
+    pub(crate) unsafe fn release(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.force_unlock() }
+    }
+}
 
 #[cold]
 fn misused(what: &str, null: bool) -> unstale_core::Error {
@@ -146,6 +162,20 @@ impl<H, T> Table<H, T> {
             slots.free.push_back(index);
         }
         Some(content)
+    }
+
+    /// Takes the lock and keeps it, for the moment of a `fork`.
+    pub(crate) fn hold(&self) {
+        std::mem::forget(self.slots.lock());
+    }
+
+    /// Gives up the lock that [`Table::hold`] took.
+    ///
+    /// # Safety
+    /// This thread holds it.
+    pub(crate) unsafe fn release(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.slots.force_unlock() }
     }
 
     fn find<'a>(&self, slots: &'a mut Slots<T>, handle: *const H) -> Option<(usize, &'a mut Slot<T>)> {

@@ -108,8 +108,8 @@ pub struct unstale_join {
     _opaque: [u8; 0],
 }
 
-static LOADS: Table<unstale_load, Arc<Mutex<Option<Load<Blob>>>>> = Table::new("load", 4);
-static JOINS: Table<unstale_join, Arc<Join<Blob>>> = Table::new("join", 5);
+pub(crate) static LOADS: Table<unstale_load, Arc<Mutex<Option<Load<Blob>>>>> = Table::new("load", 4);
+pub(crate) static JOINS: Table<unstale_join, Arc<Join<Blob>>> = Table::new("join", 5);
 
 /// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's answer instead
 /// (single flight). A value that was invalidated while it was being loaded is returned to those who waited for it, but not
@@ -373,7 +373,7 @@ unsafe fn run(
     // SAFETY: the loader gives its reference away, or memory that is still readable.
     match (code, unsafe { Blob::take(&mut value, "the loader's value") }) {
         (0, Ok(found)) => Ok(found),
-        (0, Err(bad)) => Err(Failure { code: -1, error: unsafe { Blob::of_text(bad.message()) } }),
+        (0, Err(bad)) => Err(Failure { code: -1, error: Some(Blob::copied(bad.message().as_bytes())) }),
         (code, error) => Err(Failure { code, error: error.unwrap_or(None) }),
     }
 }

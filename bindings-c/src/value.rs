@@ -24,8 +24,8 @@ pub struct unstale_owner {
 }
 
 enum Memory {
-    /// Kept for its drop; `data` points into it.
-    Copied { _bytes: Box<[u8]> },
+    /// `data` points to it.
+    Copied(Box<[u8]>),
     External { free: unstale_free_fn, userdata: *mut c_void },
 }
 
@@ -188,15 +188,15 @@ impl Blob {
         if given.len > isize::MAX as usize {
             return Err(invalid(format!("{what} claims a length of {} bytes", given.len)));
         }
-        let bytes: Box<[u8]> = if given.len == 0 {
-            Box::default()
-        } else {
-            // SAFETY: non-NULL, at most `isize::MAX`, readable by the caller's promise.
-            unsafe { slice::from_raw_parts(given.data.cast::<u8>(), given.len) }.into()
-        };
+        // SAFETY: non-NULL, at most `isize::MAX`, readable by the caller's promise. (No byte is read for a length of 0.)
+        Ok(Some(Blob::copied(unsafe { slice::from_raw_parts(given.data.cast::<u8>(), given.len) })))
+    }
+
+    /// A counted copy.
+    pub(crate) fn copied(bytes: &[u8]) -> Blob {
+        let bytes: Box<[u8]> = bytes.into();
         // An empty box points nowhere, yet not to NULL: so an empty value differs from none.
-        let owner = unstale_owner { data: bytes.as_ptr().cast(), len: bytes.len(), memory: Memory::Copied { _bytes: bytes } };
-        Ok(Some(Blob(Arc::new(owner))))
+        Blob(Arc::new(unstale_owner { data: bytes.as_ptr().cast(), len: bytes.len(), memory: Memory::Copied(bytes) }))
     }
 
     /// Takes over a reference that C gives away (a loader's answer): the view is used up.
@@ -225,7 +225,7 @@ impl Blob {
     /// The bytes, if they are a copy of ours. An external `data` may be no address at all.
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
         match &self.0.memory {
-            Memory::Copied { _bytes } => Some(_bytes),
+            Memory::Copied(bytes) => Some(bytes),
             Memory::External { .. } => None,
         }
     }
