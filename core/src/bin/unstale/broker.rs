@@ -204,7 +204,9 @@ mod embedded {
 
     fn cannot_listen(address: SocketAddr, option: &str, e: Option<impl std::fmt::Display>) -> Failure {
         let reason = e.map(reason).unwrap_or_default();
-        Failure::Work(format!("cannot listen on {address}{reason}; choose another port with {option} (0 takes a free one)"))
+        Failure::Work(format!(
+            "cannot listen on {address}{reason}; choose another port with {option} (0 takes a free one)"
+        ))
     }
 
     /// `rumqttd` puts a word of its own before the system's message.

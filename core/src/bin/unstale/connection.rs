@@ -76,7 +76,8 @@ impl Connection {
                 options.insert(name.into(), Value::String(value.clone()));
             }
         }
-        for (name, value) in [("ca_file", &self.ca_file), ("cert_file", &self.cert_file), ("key_file", &self.key_file)] {
+        for (name, value) in [("ca_file", &self.ca_file), ("cert_file", &self.cert_file), ("key_file", &self.key_file)]
+        {
             if let Some(path) = value {
                 let text = path.to_str().ok_or_else(|| Failure::Usage(format!("{path:?} is not UTF-8")))?;
                 tls.insert(name.into(), Value::String(text.into()));

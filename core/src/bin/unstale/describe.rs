@@ -169,19 +169,28 @@ impl<'a> Reading<'a> {
                 let mut lines = vec![
                     title("plain key: invalidation"),
                     row("key", quoted(key).into_owned()),
-                    row("effect", "caches drop this entry and what depends on it; not numbered, so a loss goes unnoticed".into()),
+                    row(
+                        "effect",
+                        "caches drop this entry and what depends on it; not numbered, so a loss goes unnoticed".into(),
+                    ),
                 ];
                 if key.ends_with('\n') {
-                    lines.push(row("note", "the line break belongs to the key; `echo` adds one, `printf %s` does not".into()));
+                    lines.push(row(
+                        "note",
+                        "the line break belongs to the key; `echo` adds one, `printf %s` does not".into(),
+                    ));
                 }
                 lines
             }
             Ok(Decoded::Envelope(m)) => {
-                let mut lines = vec![title(&format!("envelope, version {}: {}", message::PROTOCOL_VERSION, self.kind().name()))];
+                let mut lines =
+                    vec![title(&format!("envelope, version {}: {}", message::PROTOCOL_VERSION, self.kind().name()))];
                 let keys = m.ops.keys.iter().map(|(key, version)| versioned(key, *version));
                 lines.extend((!m.ops.keys.is_empty()).then(|| row("keys", listed(keys))));
                 for (name, list) in [("tags", &m.ops.tags), ("prefixes", &m.ops.prefixes)] {
-                    lines.extend((!list.is_empty()).then(|| row(name, listed(list.iter().map(|t| quoted(t).into_owned())))));
+                    lines.extend(
+                        (!list.is_empty()).then(|| row(name, listed(list.iter().map(|t| quoted(t).into_owned())))),
+                    );
                 }
                 lines.extend(m.ops.all.then(|| row("all", "every entry of the cache".into())));
                 lines.extend(m.hello.then(|| row("hello", "asks publishers for a heartbeat".into())));
@@ -189,7 +198,11 @@ impl<'a> Reading<'a> {
                 lines.extend(m.bye.then(|| row("bye", "the stream ends with this number".into())));
                 lines.extend(source(m).map(|src| row("src", quoted(src).into_owned())));
                 if let Some(stamp) = &m.stamp {
-                    let range = if stamp.first < stamp.seq { format!(", stands for {} to {}", stamp.first, stamp.seq) } else { String::new() };
+                    let range = if stamp.first < stamp.seq {
+                        format!(", stands for {} to {}", stamp.first, stamp.seq)
+                    } else {
+                        String::new()
+                    };
                     lines.push(row("seq", format!("{}{range}", stamp.seq)));
                 } else if !m.hello {
                     lines.push(row("seq", "none: applied, but a loss goes unnoticed".into()));
@@ -201,7 +214,10 @@ impl<'a> Reading<'a> {
             Err(malformed) => vec![
                 pen.paint(Look::Red, format!("malformed: {malformed}")).into_owned(),
                 row("payload", format!("{} ({} bytes)", quoted(&raw(self.payload)), self.payload.len())),
-                row("effect", "nothing is applied, and caches doubt what they hold: it may have been an invalidation".into()),
+                row(
+                    "effect",
+                    "nothing is applied, and caches doubt what they hold: it may have been an invalidation".into(),
+                ),
             ],
         }
     }

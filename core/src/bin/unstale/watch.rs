@@ -69,7 +69,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     runtime.block_on(async {
         let (sender, events) = unbounded_channel();
         // Unique enough: two watchers of one name would throw each other out of the broker.
-        let id = config.client_id.clone().unwrap_or_else(|| format!("unstale-watch-{}-{:x}", std::process::id(), now_ms()));
+        let id =
+            config.client_id.clone().unwrap_or_else(|| format!("unstale-watch-{}-{:x}", std::process::id(), now_ms()));
         let transport = transport::open(&config, &id, sender)?;
         let mut watch = Watch { arguments, output, config: &config, transport, events, stop, shown: 0 };
         let result = watch.until_the_end().await;
@@ -151,7 +152,8 @@ impl Watch<'_> {
             // MQTT 5, section 4.7.1.2: `a/#` matches `a` too.
             return vec![format!("{root}/#")];
         }
-        let topic = |namespace: &String| if namespace.is_empty() { root.clone() } else { format!("{root}/{namespace}") };
+        let topic =
+            |namespace: &String| if namespace.is_empty() { root.clone() } else { format!("{root}/{namespace}") };
         self.arguments.namespaces.iter().map(topic).collect()
     }
 
@@ -181,9 +183,9 @@ impl Watch<'_> {
             Place::Stray => pen.paint(Look::Yellow, quoted(topic)),
         };
         let text = match place {
-            Place::Probe(src) => {
-                pen.paint(Look::Dim, format!("{}  from {}", quoted(&String::from_utf8_lossy(payload)), quoted(src))).into_owned()
-            }
+            Place::Probe(src) => pen
+                .paint(Look::Dim, format!("{}  from {}", quoted(&String::from_utf8_lossy(payload)), quoted(src)))
+                .into_owned(),
             _ => reading.line(pen),
         };
         let mut line = format!("{}  {name}  {text}", pen.paint(Look::Dim, &time[11..]));
@@ -256,7 +258,8 @@ mod tests {
         assert_eq!(place("cache/invalidate"), Place::Cache(""));
         assert_eq!(place("cache/invalidate/users"), Place::Cache("users"));
         assert_eq!(place("cache/invalidate/_probe/abc-1"), Place::Probe("abc-1"));
-        for stray in ["cache/invalidate/", "cache/invalidate/a/b", "cache/invalidate/_x", "cache/invalidates", "other"] {
+        for stray in ["cache/invalidate/", "cache/invalidate/a/b", "cache/invalidate/_x", "cache/invalidates", "other"]
+        {
             assert_eq!(place(stray), Place::Stray, "{stray}");
         }
     }
