@@ -119,7 +119,7 @@ READERS = {
 
 
 def run(name, command):
-    """Runs a command in the root: exit code (None: out of time), output, seconds. The output goes to a log as it comes."""
+    """Runs a command in the root: exit code (None: out of time), output, seconds. The output goes to a log."""
     log = LOGS / (re.sub(r"\W+", "-", name) + ".log")
     started = time.monotonic()
     with open(log, "wb") as out:

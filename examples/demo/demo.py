@@ -104,21 +104,22 @@ class Demo:
             print(f"STALE: {service.language} read {price} for {sku} after the step “{step}”; it is {wanted}")
 
     def table(self):
-        print(f"\n{'µs to fresh':<12}" + "".join(f"{title:>13}" for title, _, _ in STEPS) + f"{'reads':>10}{'loads':>8}{'saved':>9}")
+        titles = "".join(f"{title:>13}" for title, _, _ in STEPS)
+        print(f"\n{'µs to fresh':<12}{titles}{'reads':>10}{'loads':>8}{'saved':>9}")
         print(f"{'changed by':<12}" + "".join(f"{writer or 'mosquitto_pub':>13}" for _, writer, _ in STEPS))
         for service in self.services:
             cells = []
             for number, (_, writer, _) in enumerate(STEPS):
                 value = self.micros.get((service.language, number))
                 cells.append("STALE" if value is None else f"{value:,}{'*' if writer == service.language else ' '}")
-            saved = service.reads - service.loads
-            print(
-                f"{service.language:<12}" + "".join(f"{cell:>13}" for cell in cells)
-                + f"{service.reads:>10,}{service.loads:>8,}{100 * saved / max(service.reads, 1):>8.1f}%"
-            )
+            saved = (service.reads - service.loads) / max(service.reads, 1)
+            cells = "".join(f"{cell:>13}" for cell in cells)
+            print(f"{service.language:<12}{cells}{service.reads:>10,}{service.loads:>8,}{saved:>9.1%}")
         reads = sum(service.reads for service in self.services)
         saved = reads - sum(service.loads for service in self.services)
-        print(f"\nMicroseconds from the commit to the first read of the new price; * is the writer itself, asked right after.")
+        print(
+            "\nMicroseconds from the commit to the first read of the new price; *: the writer itself, asked right after."
+        )
         print(f"{saved:,} of {reads:,} database reads saved.")
         print(f"fresh: {self.fresh} of {self.readings} readings after a change")
 
@@ -130,10 +131,14 @@ def main():
     options = parser.parse_args()
     languages = options.languages.split(",")
 
-    with tempfile.TemporaryDirectory(prefix="us-demo-") as folder, stranger.start_broker(options.broker, Broker) as broker:
+    broker = stranger.broker(options.broker, Broker)
+    with tempfile.TemporaryDirectory(prefix="us-demo-") as folder, broker:
         file = Path(folder, "catalogue.db")
         rows = catalogue.make(file)
-        print(f"{rows:,} products in SQLite, {broker.name} on {broker.url}, one service each in {', '.join(languages)}", flush=True)
+        print(
+            f"{rows:,} products in SQLite, {broker.name} on {broker.url}, services in {', '.join(languages)}",
+            flush=True,
+        )
         services, publisher = [], stranger.Publisher(broker, TOPIC)
         try:
             services = [Service(language, file, broker.url) for language in languages]

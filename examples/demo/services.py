@@ -36,7 +36,11 @@ class Service:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("UNSTALE_")}
         self.process = subprocess.Popen(
             [*SERVICES[language], str(database), url],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=environment,
         )
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)

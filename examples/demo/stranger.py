@@ -1,7 +1,7 @@
 """The broker, and a stranger: somebody who has never heard of unstale and publishes plain keys.
 
-With mosquitto installed, the stranger is one `mosquitto_pub -l`. Without it, the broker is the one embedded in the `unstale` tool and the
-stranger some thirty lines of MQTT 5.
+With mosquitto installed, the stranger is one `mosquitto_pub -l`. Without it, the broker is the one embedded in
+the `unstale` tool and the stranger some thirty lines of MQTT 5.
 """
 
 import re
@@ -19,13 +19,13 @@ def installed(program):
     return shutil.which(program) or shutil.which(program, path=SEARCH)
 
 
-def start_broker(wanted, mosquitto):
+def broker(wanted, mosquitto):
     """A context manager with `name`, `url` and `port`."""
     if wanted == "embedded" or (wanted is None and not (installed("mosquitto") and installed("mosquitto_pub"))):
         return Embedded()
-    broker = mosquitto()
-    broker.name = "mosquitto"
-    return broker
+    started = mosquitto()
+    started.name = "mosquitto"
+    return started
 
 
 class Embedded:
@@ -60,8 +60,8 @@ class Publisher:
         self.topic, self.number = topic, 0
         self.process = self.socket = None
         if broker.name == "mosquitto":
-            command = [installed("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", topic, "-l"]
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            to = ["-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", topic]
+            self.process = subprocess.Popen([installed("mosquitto_pub"), *to, "-l"], stdin=subprocess.PIPE)
             return
         self.socket = socket.create_connection(("127.0.0.1", broker.port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -40,10 +40,10 @@ def set_price(sku, cents):
     return commit
 
 
-def change(sql, args, invalidate):
-    db.execute(sql, args)
+def change(sql, values, invalidate, *what):
+    db.execute(sql, values)
     commit = now()
-    invalidate()
+    invalidate(*what)
     return commit
 
 
@@ -74,13 +74,13 @@ for line in sys.stdin:
         answer = f"changed {set_price(args[0], int(args[1]))}"
     elif command == "sale":
         sql = "UPDATE products SET price = price - ? WHERE kind = ?"
-        answer = f"changed {change(sql, (args[1], args[0]), lambda: products.invalidate_tags([args[0]]))}"
+        answer = f"changed {change(sql, args[::-1], products.invalidate_tags, args[:1])}"
     elif command == "rebrand":
         sql = "UPDATE products SET price = price + ? WHERE brand = ?"
-        answer = f"changed {change(sql, (args[1], args[0]), lambda: products.invalidate_prefix(args[0] + ':'))}"
+        answer = f"changed {change(sql, args[::-1], products.invalidate_prefix, args[0] + ':')}"
     elif command == "inflate":
         sql = "UPDATE products SET price = price + ?"
-        answer = f"changed {change(sql, (args[0],), products.invalidate_all)}"
+        answer = f"changed {change(sql, args, products.invalidate_all)}"
     elif command == "traffic":
         for i in range(int(args[0])):
             read(skus[i * 7919 % len(skus)])

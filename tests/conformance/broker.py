@@ -16,7 +16,7 @@ START_SECONDS = 15
 def find(program):
     path = shutil.which(program, path=SEARCH)
     if path is None:
-        raise SystemExit(f"{program} is not installed; run .ci/setup (Debian: apt-get install mosquitto mosquitto-clients)")
+        raise SystemExit(f"{program} is not installed: run .ci/setup (or apt-get install mosquitto mosquitto-clients)")
     return path
 
 

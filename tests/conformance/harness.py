@@ -68,7 +68,8 @@ class Tally:
             for name, problem in failures:
                 print(f"FAILED {writer} -> {reader}, {name}\n      {problem}", flush=True)
             if self.verbose:
-                print(f"{writer} -> {reader}: {len(outcomes)} scenarios, {pair.steps} steps, {seconds:.1f} s", flush=True)
+                counts = f"{len(outcomes)} scenarios, {pair.steps} steps, {seconds:.1f} s"
+                print(f"{writer} -> {reader}: {counts}", flush=True)
 
     def table(self, languages):
         width = max(map(len, languages)) + 2

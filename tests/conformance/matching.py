@@ -84,8 +84,10 @@ def _operator(name, argument, value, saved, where):
         wanted = sum(lookup(term, saved) if isinstance(term, str) else term for term in argument)
         return None if value == wanted else f"{where} is {value}, expected {wanted}"
     if name == "$contains":
+
         def plain(text):
             return text.lower().replace("_", "")
+
         if isinstance(value, str) and plain(argument) in plain(value):
             return None
         return f"{where} is {value!r}, expected a text containing {argument!r}"

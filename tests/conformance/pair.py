@@ -9,7 +9,7 @@ from matching import fill, mismatch
 MEET_SECONDS = 20
 POLL_SECONDS = 0.003
 # Commands that have no `ns` of their own; every other one gets the scenario's.
-WITHOUT_NS = {"hello", "connect", "load_state", "load_finish", "lease_drop", "delivered", "wait_for", "status", "close", "quit"}
+WITHOUT_NS = set("hello connect load_state load_finish lease_drop delivered wait_for status close quit".split())
 
 
 class Failed(Exception):
@@ -28,7 +28,7 @@ class Pair:
         self.steps = 0
 
     def play(self, scenario):
-        """Plays one scenario; None when it passed, else a text. A failure costs the drivers, so that the next starts clean."""
+        """Plays one scenario; None when it passed, else a text. A failure costs the drivers: the next starts clean."""
         where = "start"
         try:
             fresh = scenario.get("fresh", False)
