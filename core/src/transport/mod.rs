@@ -5,6 +5,7 @@
 //! the link's business.
 
 mod memory;
+mod mqtt;
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,14 +76,14 @@ pub trait Transport: Send {
 /// The transport for the URL in `config`. Events go to `events` for as long as it lives.
 ///
 /// # Errors
-/// `Config` when the URL or a TLS option cannot be used, `Tls` when a certificate or key file cannot be read.
+/// `Config` when the URL or an option cannot be used, `Tls` when a certificate or key file cannot be read, `Forked` in a
+/// child of a process that had used MQTT.
 pub fn open(config: &ClientConfig, client_id: &str, events: UnboundedSender<Event>) -> Result<Box<dyn Transport>> {
     let endpoint = config.endpoint()?;
-    let _ = client_id;
-    match endpoint.scheme {
-        Scheme::Memory => Ok(Box::new(memory::Memory::new(&endpoint.host, events))),
-        _ => Err(Error::config("only memory:// is available")),
-    }
+    Ok(match endpoint.scheme {
+        Scheme::Memory => Box::new(memory::Memory::new(&endpoint.host, events)),
+        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => Box::new(mqtt::Mqtt::new(config, endpoint, client_id, events)?),
+    })
 }
 
 /// The answer to a request that nothing can carry.
