@@ -117,9 +117,7 @@ class Demo:
             print(f"{service.language:<12}{cells}{service.reads:>10,}{service.loads:>8,}{saved:>9.1%}")
         reads = sum(service.reads for service in self.services)
         saved = reads - sum(service.loads for service in self.services)
-        print(
-            "\nMicroseconds from the commit to the first read of the new price; *: the writer itself, asked right after."
-        )
+        print("\nMicroseconds from the commit to the first read of the new price; *: the writer, asked right after.")
         print(f"{saved:,} of {reads:,} database reads saved.")
         print(f"fresh: {self.fresh} of {self.readings} readings after a change")
 
