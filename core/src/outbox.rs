@@ -279,17 +279,16 @@ impl Outbox {
         if let Some(number) = self.index.all {
             return number;
         }
-        let empty = self.sizes.empty();
-        let batch = self.open_batch(0);
+        self.open_batch(0);
+        let Some(batch) = self.waiting.back_mut() else { return self.last };
         let before = batch.len();
         // `all` says what these say. Versions stay: they also refuse older values that come later.
         let covered = batch.cover_all();
-        let seq = batch.seq;
-        let after = batch.len();
+        batch.size = self.sizes.empty() + self.sizes.versions(&batch.versioned);
+        self.ops_waiting = self.ops_waiting + batch.len() - before;
         self.index.forget(&covered);
-        self.index.all = Some(seq);
-        self.ops_waiting = self.ops_waiting + after - before;
-        seq
+        self.index.all = Some(self.last);
+        self.last
     }
 
     /// The message that still grows, with room for one more operation of `size` bytes; a new one if need be.
