@@ -15,8 +15,6 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// A version's or a number's upper limit (exclusive): what every language's number type holds exactly.
-pub(crate) const INTEGER_LIMIT: u64 = 1 << 53;
 /// Shortest staleness bound: below it heartbeats and probes would outweigh the traffic they guard.
 pub const MIN_STALENESS_BOUND: Duration = Duration::from_millis(500);
 /// Longest staleness bound.
@@ -391,7 +389,7 @@ impl ClientConfig {
                 return Err(Error::config(format!("option `client_id` must be 1 to 128 bytes without `$` and NUL, not {id:?}")));
             }
         }
-        check_topic(&self.topic)?;
+        crate::message::check_topic(&self.topic).map_err(|e| Error::config(format!("option `topic`: {}", e.message())))?;
         if self.password.is_some() && self.username.is_none() && self.mqtt_version == MqttVersion::V3 {
             return Err(Error::config("option `password` needs `username` in MQTT 3.1.1"));
         }
@@ -541,20 +539,6 @@ fn unavailable(name: &str) -> Error {
 fn range(name: &str, value: Duration, min: Duration, max: Duration) -> Result<()> {
     if value < min || value > max {
         return Err(Error::config(format!("option `{name}` must be from {min:?} to {max:?}, not {value:?}")));
-    }
-    Ok(())
-}
-
-fn check_topic(topic: &str) -> Result<()> {
-    let bad = |why: &str| Err(Error::config(format!("option `topic` {why}: {topic:?}")));
-    if topic.is_empty() || topic.len() > 128 {
-        return bad("must have 1 to 128 bytes");
-    }
-    if topic.contains(['+', '#', '\0']) || topic.starts_with(['$', '/']) || topic.ends_with('/') {
-        return bad("must not hold `+`, `#` or NUL, begin with `$` or `/`, or end with `/`");
-    }
-    if topic.split('/').count() > 6 {
-        return bad("must have at most 6 levels");
     }
     Ok(())
 }

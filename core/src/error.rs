@@ -115,6 +115,17 @@ impl Error {
         Error::new(ErrorKind::Closed, "the client is closed; connect a new one")
     }
 
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Internal, message)
+    }
+
+    pub(crate) fn load_timeout(key: &str) -> Self {
+        Error::new(
+            ErrorKind::Timeout,
+            format!("another reader's load of {key:?} took longer than `load_timeout`; raise it, or make the loader quicker"),
+        )
+    }
+
     pub(crate) fn forked() -> Self {
         Error::new(
             ErrorKind::Forked,

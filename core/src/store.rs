@@ -178,6 +178,11 @@ impl<V: Clone> Store<V> {
         self.map.iter().filter(|(_, e)| e.loaded_at < floor || e.expires_at <= now).map(|(key, _)| key).collect()
     }
 
+    /// The values held, servable or not.
+    pub fn values(&self) -> impl Iterator<Item = V> + '_ {
+        self.map.iter().filter_map(|(_, entry)| entry.value)
+    }
+
     /// Entries held, servable or not.
     pub fn len(&self) -> usize {
         self.map.len()

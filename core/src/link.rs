@@ -1,0 +1,250 @@
+//! The link: one thread per client, with the one loop. Transport event → message → store → stream → freshness; outbox →
+//! transport. What the callers' threads share with it is [`Shared`] and, per cache, a [`Channel`].
+
+mod session;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
+use tokio::sync::{oneshot, Notify};
+
+use crate::client::{LinkState, Status};
+use crate::clock::{self, Nanos};
+use crate::config::{redacted, ClientConfig, Scheme};
+use crate::error::{Error, Result};
+use crate::events::{Events, Listeners};
+use crate::freshness::{Bounds, Freshness};
+use crate::message::{Operations, Token};
+use crate::outbox::{Limits, Outbox};
+use crate::stats::Counters;
+
+/// What the link needs of a cache, whatever its values are.
+pub(crate) trait Target: Send + Sync {
+    /// Applies what another publisher invalidated.
+    fn apply(&self, operations: &Operations, now: Nanos);
+    /// Tells listeners of what was applied and observed.
+    fn tell_remote(&self, operations: &Operations, src: Option<&Arc<str>>, seq: Option<u64>);
+    /// Serves nothing that was loaded before now.
+    fn clear(&self, now: Nanos);
+    fn freshness(&self) -> &Freshness;
+    fn counters(&self) -> &Counters;
+    /// Frees at most `most` entries that cannot be served again.
+    fn sweep(&self, now: Nanos, most: usize);
+}
+
+/// One cache's way out: what is still to be published on its topic.
+pub(crate) struct Channel {
+    namespace: String,
+    topic: Arc<str>,
+    outbox: Mutex<Outbox>,
+    acked: AtomicU64,
+    wake: Arc<Notify>,
+}
+
+impl Channel {
+    pub(crate) fn new(shared: &Shared, namespace: &str) -> Self {
+        let config = &shared.config;
+        let topic = if namespace.is_empty() { config.topic.clone() } else { format!("{}/{namespace}", config.topic) };
+        let limits = Limits { limit: config.outbox_limit, ..Limits::default() };
+        Channel {
+            namespace: namespace.to_owned(),
+            topic: topic.into(),
+            outbox: Mutex::new(Outbox::new(shared.src.clone(), limits, shared.bounds.bound)),
+            acked: AtomicU64::new(0),
+            wake: shared.wake.clone(),
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Queues operations; the number of the message that will carry them.
+    pub(crate) fn push(&self, operations: Operations) -> u64 {
+        let seq = self.outbox.lock().push(operations);
+        self.wake.notify_one();
+        seq
+    }
+
+    /// Every number up to this one was acknowledged by the broker.
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Acquire)
+    }
+}
+
+/// What a caller's thread asks of the link.
+pub(crate) enum Command {
+    Open { target: Arc<dyn Target>, channel: Arc<Channel> },
+    WaitFor { token: Token, timeout: Duration, reply: oneshot::Sender<bool> },
+    Delivered { channel: Arc<Channel>, seq: u64, timeout: Duration, reply: oneshot::Sender<bool> },
+    Alarm { after: Duration, reply: oneshot::Sender<()> },
+    Close { timeout: Duration, reply: Option<oneshot::Sender<usize>> },
+}
+
+/// What the link shares with the callers' threads.
+pub(crate) struct Shared {
+    pub config: ClientConfig,
+    pub bounds: Bounds,
+    pub src: Arc<str>,
+    pub events: Arc<Events>,
+    pub status_listeners: Listeners<Status>,
+    client_id: String,
+    transport: &'static str,
+    url: String,
+    commands: UnboundedSender<Command>,
+    wake: Arc<Notify>,
+    closed: AtomicBool,
+    left_unsent: AtomicU64,
+    /// The process's fork count when the client was made.
+    forks: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+struct State {
+    link: LinkState,
+    reason: String,
+    caches: u64,
+    connects: u64,
+    unsent: u64,
+}
+
+impl Shared {
+    /// Whether this process is a fork of the one that made the client. One relaxed load.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        FORKS.load(Ordering::Relaxed) != self.forks
+    }
+
+    /// # Errors
+    /// `Forked`, `Closed`.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::forked());
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
+    /// From here on calls fail with `Closed`.
+    pub(crate) fn shut(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Asks the link; without an answer if it has ended.
+    pub(crate) fn command(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Fires after `after`, on the link's clock, under any executor.
+    pub(crate) fn alarm(&self, after: Duration) -> oneshot::Receiver<()> {
+        let (reply, alarm) = oneshot::channel();
+        self.command(Command::Alarm { after, reply });
+        alarm
+    }
+
+    /// What the link left unsent when it ended.
+    pub(crate) fn left_unsent(&self) -> usize {
+        self.left_unsent.load(Ordering::Acquire) as usize
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let state = self.state.lock().clone();
+        Status {
+            state: state.link,
+            reason: state.reason,
+            transport: self.transport.to_owned(),
+            url: self.url.clone(),
+            client_id: self.client_id.clone(),
+            src: self.src.to_string(),
+            staleness_bound_ms: self.config.staleness_bound.as_millis() as u64,
+            caches: state.caches,
+            connects: state.connects,
+            unsent: state.unsent,
+            events_dropped: self.events.dropped(),
+        }
+    }
+}
+
+/// Counts the forks in this process's ancestry, in the child.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn watch_forks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(unix)]
+        // SAFETY: the handler only adds to an atomic, which is allowed between fork and exec.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(forked));
+        }
+    });
+}
+
+/// Starts a link. The receiver fires once it is live (with `lazy`: once it runs), or with the reason why it is not.
+pub(crate) fn start(config: ClientConfig) -> Result<(Arc<Shared>, oneshot::Receiver<Result<()>>)> {
+    watch_forks();
+    clock::note_suspension();
+    let endpoint = config.endpoint()?;
+    let src: Arc<str> = format!("{}-{}", config.app, unique()).into();
+    let events = Arc::new(Events::default());
+    let (commands, inbox) = unbounded_channel();
+    let shared = Arc::new(Shared {
+        bounds: Bounds::new(config.staleness_bound.as_nanos() as Nanos, config.reordering.unwrap_or(false)),
+        client_id: config.client_id.clone().unwrap_or_else(|| src.to_string()),
+        src,
+        transport: match endpoint.scheme {
+            Scheme::Memory => "memory",
+            Scheme::Mqtt => "mqtt",
+            Scheme::Mqtts => "mqtts",
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
+        },
+        url: redacted(&config.url),
+        status_listeners: Listeners::new(events.clone()),
+        events,
+        commands,
+        wake: Arc::new(Notify::new()),
+        closed: AtomicBool::new(false),
+        left_unsent: AtomicU64::new(0),
+        forks: FORKS.load(Ordering::Relaxed),
+        state: Mutex::new(State {
+            link: LinkState::Connecting,
+            reason: "not connected yet".into(),
+            caches: 0,
+            connects: 0,
+            unsent: 0,
+        }),
+        config,
+    });
+    let (ready, answer) = oneshot::channel();
+    let for_link = shared.clone();
+    std::thread::Builder::new()
+        .name("unstale-link".into())
+        .spawn(move || session::run(for_link, inbox, ready))
+        .map_err(|e| Error::internal(format!("no thread could be started: {e}")))?;
+    Ok((shared, answer))
+}
+
+/// 96 bits that no other process start has: hashed with keys that the operating system made up.
+fn unique() -> String {
+    use std::collections::hash_map::RandomState;
+    use std::hash::{BuildHasher, Hasher};
+    let half = |salt: u64| {
+        // A forked child inherits the keys, so the process id and the time go in too.
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u64(salt);
+        hasher.write_u32(std::process::id());
+        hasher.write_u64(clock::now());
+        hasher.finish()
+    };
+    format!("{:016x}{:08x}", half(1), half(2) as u32)
+}
