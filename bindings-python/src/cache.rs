@@ -1,0 +1,244 @@
+//! `unstale.Cache`'s native half, but for the hit path, which is in `hot.rs`.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping, PyString};
+use serde_json::Value;
+use unstale::{Begin, Cache, CacheConfig, Dialect, ErrorKind, Joined, SetOptions};
+
+use crate::client::{to_json, ClientHandle};
+use crate::convert::{from_json, options, set_options, text, texts, version};
+use crate::error::{kind, Failure, Raise};
+use crate::handles::{no_pickle, settle, Lease, Load, Receipt, Subscription};
+use crate::held::Held;
+use crate::post::{post, Item};
+use crate::waiting::Waiting;
+
+/// What `_begin` says first. The same numbers are in `_cache.py`.
+const SERVED: u8 = 0;
+const LEAD: u8 = 1;
+const JOIN: u8 = 2;
+
+/// What `Cache` inherits besides the hit path.
+#[pyclass(subclass, frozen, module = "unstale._native")]
+pub struct CacheBase {
+    cache: Cache<Held>,
+}
+
+impl CacheBase {
+    /// The core's.
+    #[inline]
+    pub fn core(&self) -> &Cache<Held> {
+        &self.cache
+    }
+
+    /// What the core says of a read-through, as a pair for Python.
+    pub fn begun<'py>(&self, py: Python<'py>, begin: Begin<Held>) -> PyResult<(u8, Bound<'py, PyAny>)> {
+        Ok(match begin {
+            Begin::Hit(value) => (SERVED, value.to_py(py).into_bound(py)),
+            Begin::Absent => (SERVED, py.None().into_bound(py)),
+            Begin::Lead(load) => (LEAD, Bound::new(py, Load::new(load))?.into_any()),
+            Begin::Join(pending) => {
+                let id = pending.load_id();
+                (JOIN, (id, Waiting::new(pending, joined)).into_pyobject(py)?.into_any())
+            }
+        })
+    }
+}
+
+/// `(done, value)` of a load that someone else led; not done: start over.
+fn joined(py: Python<'_>, outcome: Joined<Held>) -> PyResult<Py<PyAny>> {
+    let (done, value) = match outcome {
+        Joined::Value(value) => (true, value.to_py(py)),
+        Joined::Absent => (true, py.None()),
+        Joined::Again => (false, py.None()),
+        Joined::TimedOut => return Err(kind(py, ErrorKind::Timeout, "another caller's load of this key took longer than load_timeout")),
+        Joined::Failed(failure) => {
+            return Err(match failure.downcast_ref::<Failure>() {
+                Some(own) => own.raised(py),
+                None => kind(py, ErrorKind::Load, format!("the loader failed: {failure}")),
+            })
+        }
+    };
+    Ok((done, value).into_pyobject(py)?.into_any().unbind())
+}
+
+/// Of too many events one remains, which says that anything may be gone.
+fn everything(mut event: Value) -> Value {
+    if let Value::Object(event) = &mut event {
+        for several in ["keys", "tags", "prefixes"] {
+            event.insert(several.into(), Value::Array(Vec::new()));
+        }
+        event.insert("all".into(), Value::Bool(true));
+    }
+    event
+}
+
+/// A value to keep: anything but `None`, which is how "not found" is written.
+fn value_to_keep<'py>(value: Bound<'py, PyAny>) -> PyResult<Held> {
+    if value.is_none() {
+        return Err(kind(
+            value.py(),
+            ErrorKind::InvalidArgument,
+            "None means \"not found\" and cannot be stored; use evict, or negative_ttl with a loader that returns None",
+        ));
+    }
+    Ok(Held::new(value))
+}
+
+#[pymethods]
+impl CacheBase {
+    #[new]
+    fn new(client: &Bound<'_, ClientHandle>, namespace: &Bound<'_, PyAny>, given: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let py = client.py();
+        let config = CacheConfig::parse(options(given)?, Dialect::JSON).raise(py)?;
+        let cache = client.get().core().cache(text(namespace, "namespace")?, config).raise(py)?;
+        Ok(CacheBase { cache })
+    }
+
+    /// The namespace; `""` for none.
+    #[getter]
+    fn namespace(&self) -> &str {
+        self.cache.namespace()
+    }
+
+    #[pyo3(signature = (key, value, *, ttl=None, tags=None, depends_on=None, version=None, lease=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn set<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        value: Bound<'py, PyAny>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        tags: Option<&Bound<'py, PyAny>>,
+        depends_on: Option<&Bound<'py, PyAny>>,
+        version: Option<&Bound<'py, PyAny>>,
+        lease: Option<&Bound<'py, Lease>>,
+    ) -> PyResult<bool> {
+        let options = set_options(ttl, tags, depends_on, version, lease)?;
+        let stored = self.cache.set_with(text(key, "key")?, value_to_keep(value)?, &options).raise(py);
+        post().tidy(py);
+        stored
+    }
+
+    #[pyo3(signature = (key, value, *, lease=None, version=None, ttl=None, tags=None, depends_on=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn update<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        value: Bound<'py, PyAny>,
+        lease: Option<&Bound<'py, Lease>>,
+        version: Option<&Bound<'py, PyAny>>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        tags: Option<&Bound<'py, PyAny>>,
+        depends_on: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Receipt> {
+        let options = set_options(ttl, tags, depends_on, version, lease)?;
+        let receipt = self.cache.update(text(key, "key")?, value_to_keep(value)?, &options).raise(py);
+        post().tidy(py);
+        receipt.map(Receipt::new)
+    }
+
+    fn lease(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Lease> {
+        self.cache.lease(text(key, "key")?).raise(py).map(Lease::new)
+    }
+
+    #[pyo3(signature = (key, *, version=None))]
+    fn invalidate(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: Option<&Bound<'_, PyAny>>) -> PyResult<Receipt> {
+        let key = text(key, "key")?;
+        let receipt = match version {
+            None => self.cache.invalidate(key),
+            Some(given) => self.cache.invalidate_version(key, crate::convert::version(given)?),
+        };
+        done(py, receipt)
+    }
+
+    fn invalidate_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Receipt> {
+        let mut operations: Vec<(String, Option<u64>)> = Vec::new();
+        if let (Ok(map), false) = (keys.cast::<PyMapping>(), keys.is_instance_of::<PyString>()) {
+            for pair in map.items()?.iter() {
+                let (key, of) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                let of = if of.is_none() { None } else { Some(version(&of)?) };
+                operations.push((text(&key, "each of keys")?.to_owned(), of));
+            }
+        } else {
+            operations.extend(texts(keys, "keys")?.into_iter().map(|key| (key, None)));
+        }
+        done(py, self.cache.invalidate_many(operations.iter().map(|(key, of)| (key.as_str(), *of))))
+    }
+
+    fn invalidate_tags(&self, py: Python<'_>, tags: &Bound<'_, PyAny>) -> PyResult<Receipt> {
+        let tags = texts(tags, "tags")?;
+        done(py, self.cache.invalidate_tags(tags.iter().map(String::as_str)))
+    }
+
+    fn invalidate_prefix(&self, py: Python<'_>, prefix: &Bound<'_, PyAny>) -> PyResult<Receipt> {
+        done(py, self.cache.invalidate_prefix(text(prefix, "prefix")?))
+    }
+
+    fn invalidate_all(&self, py: Python<'_>) -> PyResult<Receipt> {
+        done(py, self.cache.invalidate_all())
+    }
+
+    fn evict(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let held = self.cache.evict(text(key, "key")?).raise(py);
+        post().tidy(py);
+        held
+    }
+
+    fn clear_local(&self, py: Python<'_>) -> PyResult<()> {
+        let cleared = self.cache.clear_local().raise(py);
+        post().tidy(py);
+        cleared
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        from_json(py, &to_json(&self.cache.stats()))
+    }
+
+    fn _on_invalidated(&self, listener: u64) -> Subscription {
+        Subscription::new(self.cache.on_invalidated(move |event| {
+            post().leave(Item::Event { listener, payload: to_json(event), collapse: everything });
+        }))
+    }
+
+    /// Starts a read-through: `(SERVED, value)`, `(LEAD, load)` or `(JOIN, (load_id, waiting))`.
+    fn _begin<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        tags: Option<&Bound<'py, PyAny>>,
+        depends_on: Option<&Bound<'py, PyAny>>,
+        version: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(u8, Bound<'py, PyAny>)> {
+        let options: SetOptions = set_options(ttl, tags, depends_on, version, None)?;
+        let begin = self.cache.begin_with(text(key, "key")?, &options).raise(py)?;
+        self.begun(py, begin)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(no_pickle("Cache", "open it with client.cache(namespace) where it is used"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        self.cache.each_value(|value| {
+            if result.is_ok() {
+                result = value.traverse(&visit);
+            }
+        });
+        result
+    }
+
+    fn __clear__(&self) {
+        self.cache.discard();
+    }
+}
+
+fn done(py: Python<'_>, receipt: unstale::Result<unstale::Receipt>) -> PyResult<Receipt> {
+    let receipt = receipt.raise(py);
+    settle(py);
+    receipt.map(Receipt::new)
+}

@@ -1,0 +1,84 @@
+//! `unstale._native`: the core for Python. The package around it is in `../python/unstale`.
+//!
+//! A binding converts types, maps errors, releases the GIL and dispatches callbacks; it decides no policy.
+
+#![deny(missing_docs)]
+
+mod cache;
+mod client;
+mod convert;
+mod error;
+mod handles;
+mod held;
+mod hot;
+mod logging;
+mod post;
+mod waiting;
+
+use pyo3::pymodule;
+
+
+/// The native half of `unstale`. Private: its names change without notice.
+#[pymodule(gil_used = true)]
+mod _native {
+    use pyo3::prelude::*;
+    use pyo3::types::PyList;
+
+    use crate::convert::from_json;
+    use crate::post::{post, renew_after_fork, Item};
+    use crate::{hot, logging};
+
+    #[pymodule_export]
+    use crate::cache::CacheBase;
+    #[pymodule_export]
+    use crate::client::{connect, ClientHandle};
+    #[pymodule_export]
+    use crate::handles::{Lease, Load, Receipt, Subscription};
+    #[pymodule_export]
+    use crate::hot::Plan;
+    #[pymodule_export]
+    use crate::waiting::Waiting;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("CLOSE_SECONDS", unstale::DEFAULT_CLOSE_TIMEOUT.as_secs_f64())?;
+        module.add("MISSING", hot::missing(module.py()))?;
+        module.add("Cache", hot::make_type(module.py())?)
+    }
+
+    /// Waits for messages to the package; `None`: stop asking. `("wake", callback, None, None)`,
+    /// `("event", listener, payload, None)` or `("record", level, logger, message)`.
+    #[pyfunction]
+    fn take_post(py: Python<'_>) -> PyResult<Option<Bound<'_, PyList>>> {
+        let Some(items) = post().take(py) else { return Ok(None) };
+        let list = PyList::empty(py);
+        for item in items {
+            match item {
+                Item::Wake(callback) => list.append(("wake", callback, py.None(), py.None()))?,
+                Item::Event { listener, payload, .. } => list.append(("event", listener, from_json(py, &payload)?, py.None()))?,
+                Item::Record { level, target, message } => list.append(("record", level, target, message))?,
+            }
+        }
+        Ok(Some(list))
+    }
+
+    /// Makes `take_post` return `None` (`True`), or work again (`False`).
+    #[pyfunction]
+    fn stop_post(stopped: bool) {
+        post().stop(stopped);
+    }
+
+    /// In a forked child, before anything else.
+    #[pyfunction]
+    fn after_fork() {
+        renew_after_fork();
+    }
+
+    /// Log records of this level and above are wanted.
+    #[pyfunction]
+    fn set_log_level(level: u32) {
+        logging::set_lowest(level);
+    }
+}

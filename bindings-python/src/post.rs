@@ -1,0 +1,226 @@
+//! What waits for a thread with the GIL: wake-ups of coroutines, events for listeners, log records, dead objects.
+//!
+//! The core calls us on its own threads, where the GIL is never taken. It leaves its message here, and the dispatcher, a
+//! Python daemon thread that the package starts with the first client, takes it from [`Post::take`]. Dead objects need no dispatcher to
+//! go: every call that changes a cache empties part of the graveyard; the dispatcher sees to what is left while Python is idle.
+
+use std::collections::VecDeque;
+use std::ptr::{null_mut, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use serde_json::Value;
+
+/// Events that may wait for a slow listener before they are collapsed to one.
+const MOST_EVENTS: usize = 10_000;
+/// Log records that may wait; the oldest go first.
+const MOST_RECORDS: usize = 1_000;
+/// How long dead objects wait for a call that takes them along before the dispatcher sees to them.
+const GRAVE_REST: Duration = Duration::from_millis(50);
+/// Dead objects that one call takes along, so that no call pays for a whole cache.
+const GRAVES_PER_CALL: usize = 64;
+/// Dead objects that the dispatcher frees before it lets other threads have the GIL.
+const GRAVES_PER_TURN: usize = 1_000;
+
+/// Something to be done with the GIL.
+pub enum Item {
+    /// Call this without arguments.
+    Wake(Py<PyAny>),
+    /// Tell a listener.
+    Event {
+        /// The listener's number in the package's table.
+        listener: u64,
+        /// What happened.
+        payload: Value,
+        /// What stands for many events when too many wait.
+        collapse: fn(Value) -> Value,
+    },
+    /// A record for `logging`.
+    Record {
+        /// The level, as `logging` numbers it.
+        level: u32,
+        /// The logger.
+        target: String,
+        /// The text.
+        message: String,
+    },
+}
+
+struct Grave(NonNull<ffi::PyObject>);
+// SAFETY: whoever takes it out has the GIL.
+unsafe impl Send for Grave {}
+
+#[derive(Default)]
+struct Boxes {
+    wakes: Vec<Py<PyAny>>,
+    items: VecDeque<Item>,
+    records: usize,
+    graves: Vec<Grave>,
+    oldest_grave: Option<Instant>,
+    stopped: bool,
+}
+
+/// The one mailbox of the process.
+#[derive(Default)]
+pub struct Post {
+    boxes: Mutex<Boxes>,
+    bell: Condvar,
+    graves: AtomicUsize,
+}
+
+static POST: AtomicPtr<Post> = AtomicPtr::new(null_mut());
+
+/// The mailbox.
+pub fn post() -> &'static Post {
+    let known = POST.load(Ordering::Acquire);
+    if !known.is_null() {
+        // SAFETY: only leaked boxes are ever stored.
+        return unsafe { &*known };
+    }
+    let made = Box::into_raw(Box::<Post>::default());
+    match POST.compare_exchange(null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: just leaked.
+        Ok(_) => unsafe { &*made },
+        Err(other) => {
+            // SAFETY: `made` was never shared; `other` is a leaked box.
+            unsafe {
+                drop(Box::from_raw(made));
+                &*other
+            }
+        }
+    }
+}
+
+/// A forked child starts with a mailbox of its own: a thread that the child does not have may hold the old one's lock.
+pub fn renew_after_fork() {
+    POST.store(Box::into_raw(Box::<Post>::default()), Ordering::Release);
+}
+
+/// Leaves a dead object for a thread with the GIL.
+pub fn bury(object: NonNull<ffi::PyObject>) {
+    let post = post();
+    let mut boxes = post.lock();
+    boxes.graves.push(Grave(object));
+    post.graves.store(boxes.graves.len(), Ordering::Relaxed);
+    if boxes.oldest_grave.is_none() {
+        boxes.oldest_grave = Some(Instant::now());
+        post.bell.notify_one();
+    }
+}
+
+impl Post {
+    fn lock(&self) -> MutexGuard<'_, Boxes> {
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves an item for the dispatcher.
+    pub fn leave(&self, item: Item) {
+        let mut boxes = self.lock();
+        match item {
+            Item::Wake(callback) => boxes.wakes.push(callback),
+            Item::Event { listener, payload, collapse } => {
+                let payload = if boxes.items.len() < MOST_EVENTS {
+                    payload
+                } else {
+                    boxes.items.retain(|i| !matches!(i, Item::Event { listener: l, .. } if *l == listener));
+                    collapse(payload)
+                };
+                boxes.items.push_back(Item::Event { listener, payload, collapse });
+            }
+            Item::Record { .. } => {
+                if boxes.records == MOST_RECORDS {
+                    if let Some(oldest) = boxes.items.iter().position(|i| matches!(i, Item::Record { .. })) {
+                        boxes.items.remove(oldest);
+                        boxes.records -= 1;
+                    }
+                }
+                boxes.records += 1;
+                boxes.items.push_back(item);
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    /// Frees some of the dead objects. Called at the end of every call that changes a cache.
+    #[inline]
+    pub fn tidy(&self, py: Python<'_>) {
+        if self.graves.load(Ordering::Relaxed) != 0 {
+            self.free(py, GRAVES_PER_CALL);
+        }
+    }
+
+    #[cold]
+    fn free(&self, _py: Python<'_>, most: usize) {
+        let dead = {
+            let mut boxes = self.lock();
+            let keep = boxes.graves.len().saturating_sub(most);
+            let dead = boxes.graves.split_off(keep);
+            self.graves.store(keep, Ordering::Relaxed);
+            boxes.oldest_grave = if keep == 0 { None } else { boxes.oldest_grave };
+            dead
+        };
+        for Grave(object) in dead {
+            // SAFETY: the GIL is held, and the grave owned one reference. Destructors may run any code: no lock is held.
+            unsafe { ffi::Py_DECREF(object.as_ptr()) };
+        }
+    }
+
+    /// Wakes at once, on this thread, whoever the core has woken: called where a load ends, so that a coroutine of the same
+    /// process need not wait until the dispatcher gets the GIL.
+    pub fn wake_now(&self, py: Python<'_>) {
+        let wakes = std::mem::take(&mut self.lock().wakes);
+        for callback in wakes {
+            if let Err(e) = callback.call0(py) {
+                e.write_unraisable(py, None);
+            }
+        }
+    }
+
+    /// Waits for items, without the GIL, and takes them; none: the dispatcher is to end.
+    pub fn take(&self, py: Python<'_>) -> Option<Vec<Item>> {
+        loop {
+            let items = py.detach(|| self.wait());
+            match items {
+                None => return None,
+                Some(items) if items.is_empty() => self.free(py, GRAVES_PER_TURN),
+                Some(items) => return Some(items),
+            }
+        }
+    }
+
+    /// Items; none of them: it is time to free dead objects.
+    fn wait(&self) -> Option<Vec<Item>> {
+        let mut boxes = self.lock();
+        loop {
+            if boxes.stopped {
+                return None;
+            }
+            if !boxes.wakes.is_empty() || !boxes.items.is_empty() {
+                boxes.records = 0;
+                let wakes = std::mem::take(&mut boxes.wakes).into_iter().map(Item::Wake);
+                return Some(wakes.chain(std::mem::take(&mut boxes.items)).collect());
+            }
+            let rest = match boxes.oldest_grave {
+                Some(since) => match GRAVE_REST.checked_sub(since.elapsed()) {
+                    Some(rest) if !rest.is_zero() => rest,
+                    _ => return Some(Vec::new()),
+                },
+                None => Duration::MAX,
+            };
+            boxes = if rest == Duration::MAX {
+                self.bell.wait(boxes).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.bell.wait_timeout(boxes, rest).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+
+    /// Ends the dispatcher (`true`), or lets a new one begin.
+    pub fn stop(&self, stopped: bool) {
+        self.lock().stopped = stopped;
+        self.bell.notify_all();
+    }
+}
