@@ -77,5 +77,6 @@ class Broker:
 
     def publish(self, topic, payload):
         """Publishes as a stranger would: `mosquitto_pub -q 1`. Returns after the broker's PUBACK."""
-        command = [find("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic, "-s"]
-        subprocess.run(command, input=payload.encode(), check=True, timeout=20)
+        command = [find("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic]
+        # `-s` sends standard input as it is, but refuses an empty one.
+        subprocess.run([*command, "-s" if payload else "-n"], input=payload.encode(), check=True, timeout=20)

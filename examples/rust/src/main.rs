@@ -119,7 +119,7 @@ fn main() -> Result<()> {
     let client = blocking::connect(ClientConfig::from_url(&url)?)?;
     let products = client.cache("products", CacheConfig::default())?;
     let (tell, invalidated) = channel();
-    products.on_invalidated(move |_| drop(tell.send(())));
+    products.on_invalidated(move |_| tell.send(()).unwrap_or_default());
 
     let skus: Vec<String> =
         db.prepare("SELECT sku FROM products ORDER BY sku")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;

@@ -69,8 +69,9 @@ impl Default for Loads {
 
 impl Loads {
     pub fn start(&mut self, id: &str, cache: Cache<String>, key: &str, options: SetOptions) {
-        let (called, loaded) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
-        let (finish, finished) = oneshot::channel();
+        let called = Arc::new(AtomicBool::new(false));
+        let loaded: Arc<Mutex<Option<Loaded>>> = Arc::default();
+        let (finish, finished) = oneshot::channel::<Outcome>();
         let (key, was_called, result) = (key.to_owned(), called.clone(), loaded.clone());
         self.runtime.spawn(async move {
             let load = cache.get_or_load_with(&key, &options, || async move {
