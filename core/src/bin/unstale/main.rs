@@ -5,6 +5,7 @@ mod connection;
 mod decode;
 mod describe;
 mod failure;
+mod invalidate;
 mod output;
 mod signals;
 mod watch;
@@ -31,6 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Broker(broker::Arguments),
+    Invalidate(invalidate::Arguments),
     Watch(watch::Arguments),
     Decode(decode::Arguments),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     let output = Output::new(arguments.color);
     let result = match arguments.command {
         Command::Broker(arguments) => broker::run(&arguments, &output),
+        Command::Invalidate(arguments) => invalidate::run(&arguments, &output),
         Command::Watch(arguments) => watch::run(&arguments, &output),
         Command::Decode(arguments) => decode::run(&arguments, &output),
     };
