@@ -103,13 +103,13 @@ class Demo:
         else:
             print(f"STALE: {service.language} read {price} for {sku} after the step “{step}”; it is {wanted}")
 
-    def table(self):
-        titles = "".join(f"{title:>13}" for title, _, _ in STEPS)
+    def table(self, steps):
+        titles = "".join(f"{title:>13}" for title, _, _ in steps)
         print(f"\n{'µs to fresh':<12}{titles}{'reads':>10}{'loads':>8}{'saved':>9}")
-        print(f"{'changed by':<12}" + "".join(f"{writer or 'mosquitto_pub':>13}" for _, writer, _ in STEPS))
+        print(f"{'changed by':<12}" + "".join(f"{writer or 'mosquitto_pub':>13}" for _, writer, _ in steps))
         for service in self.services:
             cells = []
-            for number, (_, writer, _) in enumerate(STEPS):
+            for number, (_, writer, _) in enumerate(steps):
                 value = self.micros.get((service.language, number))
                 cells.append("STALE" if value is None else f"{value:,}{'*' if writer == service.language else ' '}")
             saved = (service.reads - service.loads) / max(service.reads, 1)
@@ -129,6 +129,7 @@ def main():
     options = parser.parse_args()
     languages = options.languages.split(",")
 
+    steps = [(title, who if who in (*languages, None) else languages[0], command) for title, who, command in STEPS]
     broker = stranger.broker(options.broker, Broker)
     with tempfile.TemporaryDirectory(prefix="us-demo-") as folder, broker:
         file = Path(folder, "catalogue.db")
@@ -143,9 +144,9 @@ def main():
             for service in services:
                 service.answer("ready")
             demo = Demo(sqlite3.connect(file), services, publisher)
-            for number, (title, writer, command) in enumerate(STEPS):
-                demo.step(number, title, writer if writer in languages or writer is None else languages[0], command)
-            demo.table()
+            for number, step in enumerate(steps):
+                demo.step(number, *step)
+            demo.table(steps)
             for service in services:
                 service.end()
         except ServiceDied as problem:

@@ -3,7 +3,6 @@
 import os
 import queue
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +15,7 @@ ANSWER_SECONDS = 30
 SERVICES = {
     "rust": [str(ROOT / "target/release/example-service")],
     "c": [str(BUILT / "c-service")],
-    "python": [sys.executable, str(EXAMPLES / "python/service.py")],
+    "python": [str(BUILT / "venv/bin/python"), str(EXAMPLES / "python/service.py")],
     "node": ["node", str(BUILT / "node/service.mjs")],
     "go": [str(BUILT / "go-service")],
     "dotnet": ["mono", str(BUILT / "dotnet/service.exe")],
