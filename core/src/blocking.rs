@@ -1,12 +1,15 @@
 //! The calls that wait, for callers without a runtime. All else is the same as elsewhere: the other methods never wait.
 
+use std::cell::RefCell;
 use std::error::Error as StdError;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::cache::{finish, joined, Begin, Cache, SetOptions};
+use crate::cache::{finish, joined, Begin, Cache, Load, Pending, SetOptions};
 use crate::client::{Client, Receipt};
 use crate::config::ClientConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fill::Joined;
 
 /// As [`Client::connect`], blocking the thread.
 ///
@@ -51,12 +54,50 @@ where
         match cache.begin_with(key, options)? {
             Begin::Hit(value) => return Ok(Some(value)),
             Begin::Absent => return Ok(None),
-            Begin::Lead(load) => return finish(load, loader()),
+            Begin::Lead(load) => {
+                let _leading = leading(&load);
+                return finish(load, loader());
+            }
             Begin::Join(pending) => {
-                if let Some(outcome) = joined(key, pending.wait(None)) {
+                if let Some(outcome) = joined(key, join(&pending, key, None)?) {
                     return outcome;
                 }
             }
         }
     }
+}
+
+thread_local! {
+    /// The loads that this thread leads just now.
+    static LEADING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Marks that this thread runs a loader, until dropped.
+pub struct Leading {
+    id: u64,
+    _this_thread_only: PhantomData<*const ()>,
+}
+
+/// Says that this thread runs the loader of `load` until the guard is dropped, so that [`join`] can tell a loader that asks
+/// for its own key, which would wait for itself.
+pub fn leading<V: Clone + Send + Sync + 'static>(load: &Load<V>) -> Leading {
+    LEADING.with_borrow_mut(|ids| ids.push(load.id()));
+    Leading { id: load.id(), _this_thread_only: PhantomData }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        LEADING.with_borrow_mut(|ids| ids.retain(|id| *id != self.id));
+    }
+}
+
+/// Waits for another reader's load, at most `timeout` and the cache's `load_timeout`.
+///
+/// # Errors
+/// `InvalidArgument` if this thread itself leads that load.
+pub fn join<V: Clone>(pending: &Pending<V>, key: &str, timeout: Option<Duration>) -> Result<Joined<V>> {
+    if LEADING.with_borrow(|ids| ids.contains(&pending.load_id())) {
+        return Err(Error::invalid(format!("the loader of {key:?} asks for its own key; read the source in it, not the cache")));
+    }
+    Ok(pending.wait(timeout))
 }

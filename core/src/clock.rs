@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Nanoseconds on the library's clock.
 pub type Nanos = u64;
 
-/// Time spent suspended, as last measured by [`note_suspension`].
+/// Time spent suspended, as last measured by [`suspended`].
 static SUSPENDED: AtomicU64 = AtomicU64::new(0);
 /// How far the coarse clock may lag: its resolution (one kernel tick) and [`LATE_TICK`].
 static LAG: AtomicU64 = AtomicU64::new(0);
@@ -85,18 +85,17 @@ pub fn upper() -> Nanos {
     sys::coarse() + LAG.load(Ordering::Relaxed) + SUSPENDED.load(Ordering::Relaxed)
 }
 
-/// Measures the time spent suspended and says by how much it grew since the last call by anyone.
+/// Measures the time that the machine was suspended since it booted, and adds it to the clock. Whoever wants to know of a
+/// suspension compares with what it got before.
 ///
-/// The two clocks are read one after the other, so differences under a millisecond are noise and ignored.
-pub fn note_suspension() -> Nanos {
+/// The two clocks behind it are read one after the other, so growth under a millisecond is noise and ignored.
+pub fn suspended() -> Nanos {
     LAG.store(sys::resolution() + LATE_TICK, Ordering::Relaxed);
     let measured = sys::suspended();
-    let known = SUSPENDED.load(Ordering::Relaxed);
-    if measured < known + 1_000_000 {
-        return 0;
+    if measured >= SUSPENDED.load(Ordering::Relaxed) + 1_000_000 {
+        SUSPENDED.fetch_max(measured, Ordering::Relaxed);
     }
-    SUSPENDED.fetch_max(measured, Ordering::Relaxed);
-    measured - known
+    SUSPENDED.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_cheap_clock_is_ahead_of_the_exact_one() {
-        note_suspension();
+        suspended();
         let behind = (0..100_000).filter(|_| now() > upper()).count();
         // None on a machine of its own; a hypervisor may stop the CPU that ticks for longer than any margin.
         assert!(behind < 1_000, "{behind} of 100,000 readings were behind");
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_cheap_clock_is_close_to_the_exact_one() {
-        note_suspension();
+        suspended();
         let cheap = upper();
         assert!(cheap <= now() + 50_000_000, "deadlines are shortened by no more than the stated lag");
     }

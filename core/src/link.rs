@@ -192,7 +192,8 @@ fn watch_forks() {
 /// Starts a link. The receiver fires once it is live (with `lazy`: once it runs), or with the reason why it is not.
 pub(crate) fn start(config: ClientConfig) -> Result<(Arc<Shared>, oneshot::Receiver<Result<()>>)> {
     watch_forks();
-    clock::note_suspension();
+    // The clock is complete before anything is stamped with it.
+    clock::suspended();
     let endpoint = config.endpoint()?;
     let src: Arc<str> = format!("{}-{}", config.app, unique()).into();
     let events = Arc::new(Events::default());

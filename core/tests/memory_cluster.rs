@@ -186,3 +186,15 @@ fn wait_for_ends_with_its_time() {
     assert!(!blocking::wait_for(&b, "u1:someone:7:users", Duration::from_millis(20)).unwrap());
     assert!(blocking::wait_for(&b, "u1:someone:7:elsewhere", Duration::ZERO).unwrap(), "no cache of that namespace");
 }
+
+#[test]
+fn a_loader_that_asks_for_its_own_key_is_told_so() {
+    let (_a, ca, _b, _cb) = pair("own-key");
+    let mut inner = None;
+    let outer = blocking::get_or_load(&ca, "k", &SetOptions::new(), || {
+        inner = Some(blocking::get_or_load(&ca, "k", &SetOptions::new(), || Ok::<_, std::io::Error>(None)));
+        Ok::<_, std::io::Error>(Some("v".to_owned()))
+    });
+    assert_eq!(inner.unwrap().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(outer.unwrap().as_deref(), Some("v"));
+}

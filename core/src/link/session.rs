@@ -127,6 +127,7 @@ struct Link {
     closing: Option<Closing>,
     ended: bool,
     suspension_check: Nanos,
+    suspended: Nanos,
     /// Theoretical arrival time of the publish rate (GCRA, ITU-T I.371), with a tenth of a second of burst.
     rate_at: Nanos,
     logged: HashMap<&'static str, Nanos>,
@@ -177,6 +178,7 @@ impl Link {
             closing: None,
             ended: false,
             suspension_check: now,
+            suspended: clock::suspended(),
             rate_at: 0,
             logged: HashMap::new(),
             reason: "not connected yet".into(),
@@ -522,7 +524,9 @@ impl Link {
     fn tick(&mut self, now: Nanos) {
         if now >= self.suspension_check {
             self.suspension_check = now + SUSPENSION_CHECK;
-            if clock::note_suspension() > 0 {
+            let suspended = clock::suspended();
+            if suspended > self.suspended {
+                self.suspended = suspended;
                 self.topics.iter_mut().for_each(|t| t.doubt(Doubt::Suspended.name()));
             }
             self.sweep(now);
