@@ -1,0 +1,3 @@
+export * from './index.js';
+import * as unstale from './index.js';
+export default unstale;

@@ -1,0 +1,199 @@
+//! The memory that a hit reads: one record per value held, written here, compared in JavaScript.
+//!
+//! The values themselves are live objects in JavaScript, each with a *slot* here. What the core's store holds as the value
+//! is a [`Guard`] of that slot: whoever drops it, on whatever thread and for whatever reason (an invalidation that arrived,
+//! eviction, replacement), ends the slot with one atomic store, which the next hit in JavaScript sees. The slot is then on
+//! a list that JavaScript empties when it comes by, to forget the object and to use the slot again.
+//!
+//! The memory is ours and JavaScript sees it through external `ArrayBuffer`s, each of which keeps the arena alive: memory
+//! owned by JavaScript would end with its environment, while the link's thread may still be dropping guards.
+
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use unstale::{cache::Facts, freshness::Vitals};
+
+use crate::exact::{at_least, at_most};
+use crate::view::View;
+
+/// A record's state while its value may be served. Any other state is a link of the list of ended slots.
+const LIVE: i32 = -1;
+/// Records in the first chunk; each further chunk doubles. `lib/slots.js` has the same number.
+const FIRST_CHUNK: u32 = 1024;
+/// Chunks at most, which is a thousand million slots.
+const MAX_CHUNKS: usize = 20;
+/// Epochs whose horizon has a cell of its own at the same time. `lib/slots.js` has the same number.
+const CELLS: usize = 64;
+
+/// What is known of one value. `lib/slots.js` reads it by offsets: four words of eight bytes.
+#[repr(C)]
+pub struct Record {
+    /// [`LIVE`], or: ended, and the number of the next ended slot plus one (0: none).
+    state: AtomicI32,
+    /// Low half of the cache's epoch when the value's load started.
+    epoch: AtomicI32,
+    /// When the load started, as the bits of a double, in nanoseconds on the library's clock. So are the next two.
+    loaded_at: AtomicU64,
+    /// Until then the value is served by its age alone.
+    young: AtomicU64,
+    /// Then its `ttl` ends.
+    expires_at: AtomicU64,
+}
+
+/// What is known of the whole cache. `lib/slots.js` reads it by offsets.
+#[repr(C)]
+struct Board {
+    /// The newest ended slot plus one; 0: none.
+    ended: AtomicI32,
+    /// Low half of the epoch.
+    epoch: AtomicI32,
+    /// Values loaded before it are not served. Bits of a double.
+    floor: AtomicU64,
+    /// Until when values of an epoch are served by the proofs: bits of a double, minus infinity but for the present epoch.
+    ///
+    /// A cell per epoch, so that a hit needs no order between two loads: the design's rule 4 has the link bump the epoch and
+    /// then store `fresh`, and readers load them the other way round; plain loads in JavaScript promise no such order on
+    /// every machine. Here a new proof is only ever written to the new epoch's cell, which no older value looks at.
+    horizons: [AtomicU64; CELLS],
+}
+
+/// The slots of one cache.
+pub struct Arena {
+    board: Board,
+    chunks: [OnceLock<Box<[Record]>>; MAX_CHUNKS],
+    /// The staleness bound in nanoseconds; zero until the first [`Arena::mirror`].
+    bound: AtomicU64,
+    /// Called when the list of ended slots turns non-empty, on the thread that ended the slot.
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Arena {
+    /// An arena without slots.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Arena {
+            board: Board {
+                ended: AtomicI32::new(0),
+                epoch: AtomicI32::new(0),
+                floor: AtomicU64::new(f64::INFINITY.to_bits()),
+                horizons: [const { AtomicU64::new(f64::NEG_INFINITY.to_bits()) }; CELLS],
+            },
+            chunks: [const { OnceLock::new() }; MAX_CHUNKS],
+            bound: AtomicU64::new(0),
+            wake: Box::new(wake),
+        })
+    }
+
+    /// The board's memory.
+    pub fn board(self: &Arc<Self>) -> View<Arena> {
+        View::of(self.clone(), |arena| &arena.board)
+    }
+
+    /// Makes the next chunk of slots; none when there are as many as there can be.
+    pub fn grow(self: &Arc<Self>) -> Option<View<Arena>> {
+        let index = self.chunks.iter().position(|chunk| chunk.get().is_none())?;
+        let size = (FIRST_CHUNK as usize) << index;
+        self.chunks[index].get_or_init(|| {
+            let ended = || Record {
+                state: AtomicI32::new(0),
+                epoch: AtomicI32::new(0),
+                loaded_at: AtomicU64::new(0),
+                young: AtomicU64::new(0),
+                expires_at: AtomicU64::new(0),
+            };
+            std::iter::repeat_with(ended).take(size).collect()
+        });
+        Some(View::of(self.clone(), |arena| &**arena.chunks[index].get().expect("it was just made")))
+    }
+
+    /// A guard for a slot that JavaScript took from its free ones. The slot is on no list and has no other guard.
+    pub fn guard(self: &Arc<Self>, slot: u32) -> Option<Slot> {
+        let record = self.record(slot)?;
+        // Nothing may be served before `describe`.
+        record.expires_at.store(f64::NEG_INFINITY.to_bits(), Ordering::Relaxed);
+        record.young.store(f64::NEG_INFINITY.to_bits(), Ordering::Relaxed);
+        record.state.store(LIVE, Ordering::Release);
+        Some(Arc::new(Guard { arena: self.clone(), slot }))
+    }
+
+    /// Writes what the core knows of a value that it stored, so that JavaScript can serve it.
+    pub fn describe(&self, slot: u32, facts: &Facts) {
+        let Some(record) = self.record(slot) else { return };
+        let young = facts.loaded_at.saturating_add(self.bound()).min(facts.expires_at);
+        record.epoch.store(facts.epoch as i32, Ordering::Relaxed);
+        record.loaded_at.store(at_most(facts.loaded_at).to_bits(), Ordering::Relaxed);
+        record.young.store(at_most(young).to_bits(), Ordering::Relaxed);
+        record.expires_at.store(at_most(facts.expires_at).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Mirrors the cache's state. Called in order, by whoever changed it.
+    pub fn mirror(&self, vitals: Vitals) {
+        self.bound.store(vitals.bound, Ordering::Relaxed);
+        let board = &self.board;
+        let epoch = vitals.epoch as i32;
+        let known = board.epoch.load(Ordering::Relaxed);
+        if epoch != known {
+            board.horizon(known).store(f64::NEG_INFINITY.to_bits(), Ordering::Release);
+            board.epoch.store(epoch, Ordering::Release);
+        }
+        let horizon = if vitals.fresh == 0 { f64::NEG_INFINITY } else { at_most(vitals.fresh + vitals.grace) };
+        board.horizon(epoch).store(horizon.to_bits(), Ordering::Release);
+        board.floor.store(at_least(vitals.floor).to_bits(), Ordering::Release);
+    }
+
+    /// The staleness bound in nanoseconds.
+    pub fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
+    }
+
+    fn record(&self, slot: u32) -> Option<&Record> {
+        let chunk = ((slot / FIRST_CHUNK) + 1).ilog2();
+        let first = FIRST_CHUNK * ((1 << chunk) - 1);
+        self.chunks.get(chunk as usize)?.get()?.get((slot - first) as usize)
+    }
+
+    fn end(&self, slot: u32) {
+        let record = self.record(slot).expect("a guard's slot exists");
+        let mut newest = self.board.ended.load(Ordering::Relaxed);
+        loop {
+            // From here on no hit serves it. Pushing is all that is done to the list here, and JavaScript takes it as a
+            // whole, so there is no ABA problem.
+            record.state.store(newest, Ordering::Release);
+            let pushed = slot as i32 + 1;
+            match self.board.ended.compare_exchange_weak(newest, pushed, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) => newest = other,
+            }
+        }
+        if newest == 0 {
+            (self.wake)();
+        }
+    }
+}
+
+impl Board {
+    fn horizon(&self, epoch: i32) -> &AtomicU64 {
+        &self.horizons[epoch as u32 as usize % CELLS]
+    }
+}
+
+/// Ends its slot when it is dropped.
+pub struct Guard {
+    arena: Arc<Arena>,
+    slot: u32,
+}
+
+/// What the core's store holds for a value. Clones are short-lived: one in a binding's hands only delays the end.
+pub type Slot = Arc<Guard>;
+
+impl Guard {
+    /// The slot's number.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.arena.end(self.slot);
+    }
+}
