@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::paho::{Client, Failure, Listener};
+use self::paho::{Client, Failure, Listener, WebSocketTurn};
 use super::{ended_by_us, not_connected, Event, Transport};
 use crate::config::{ClientConfig, Endpoint, MqttVersion, Scheme};
 use crate::error::{Error, ErrorKind, Result};
@@ -241,6 +241,13 @@ impl Attempt {
             Ok(addresses) => addresses,
             Err(e) => return self.end(e),
         };
+        let turn = match self.target.options.websocket {
+            false => None,
+            true => match WebSocketTurn::wait(self.deadline) {
+                Some(turn) => Some(turn),
+                None => return self.end(explain::another_websocket(&self.target)),
+            },
+        };
         if let Err(failure) = self.start() {
             self.end(explain::unsent(format_args!("the request to connect to {}", self.target.endpoint), &failure));
         }
@@ -248,6 +255,7 @@ impl Attempt {
         // Out of the lock before it is destroyed: that takes as long as the library is busy.
         let client = self.client.lock().take();
         drop(client);
+        drop(turn);
         match failure {
             Some(failure) => {
                 let tls = self.state.lock().tls_trouble.take();
@@ -432,6 +440,7 @@ impl Target {
             uri: text("url", &uri(&endpoint))?,
             client_id: text("client_id", client_id)?,
             v5,
+            websocket: matches!(endpoint.scheme, Scheme::Ws | Scheme::Wss),
             keep_alive_s: i32::try_from(config.keep_alive.as_secs()).unwrap_or(i32::MAX),
             connect_timeout_s: i32::try_from(config.connect_timeout.as_secs() + 60).unwrap_or(i32::MAX),
             username: config.username.as_deref().map(|name| text("username", name)).transpose()?,

@@ -2,7 +2,6 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::paho::{self, Failure};
 use super::Target;
-use crate::config::Scheme;
 use crate::error::{Error, ErrorKind};
 
 /// Bad user name or password, not authorized, banned, bad authentication method (MQTT 5, 2.4).
@@ -58,7 +57,7 @@ fn closed_early(target: &Target) -> Error {
         format!(
             "{at} closed the connection before it accepted the client; check that the port is one for {}, and set `mqtt_version` to \
              \"3.1.1\" if the broker does not speak MQTT 5",
-            if matches!(at.scheme, Scheme::Ws | Scheme::Wss) { "MQTT over WebSockets, that the path is right" } else { "MQTT without TLS" }
+            if target.options.websocket { "MQTT over WebSockets, that the path is right" } else { "MQTT without TLS" }
         ),
     )
 }
@@ -92,6 +91,17 @@ fn credentials_remedy(target: &Target) -> &'static str {
     } else {
         "give `username` and `password`, or allow anonymous clients in the broker"
     }
+}
+
+/// The turn of another WebSocket did not end in time.
+pub(super) fn another_websocket(target: &Target) -> Error {
+    Error::new(
+        ErrorKind::Connect,
+        format!(
+            "cannot connect to {}: this process already has a connection over WebSockets, and in this version there is one at most; use              mqtt:// or mqtts:// for the others",
+            target.endpoint
+        ),
+    )
 }
 
 /// Why a connection that stood is gone.

@@ -9,8 +9,11 @@
 //!   deadlock. A [`Listener`] may only copy, note and enqueue.
 //! - `MQTTAsync_connect` and `MQTTAsync_destroy` change one list under different locks: [`LIBRARY`] keeps them apart.
 //! - When the last client goes, the library stops its threads, for up to a second, and a client made meanwhile may be
-//!   left without them. So one client that never connects is never destroyed.
+//!   left without them. So one client that never connects, the keeper, stays.
 //! - A client may be destroyed in any state; no callback of it runs after that has returned.
+//! - Frames of WebSockets are taken apart in buffers that all connections share, and that keep what an ended connection
+//!   left there. So there is one WebSocket at a time ([`WebSocketTurn`]), and after it the library is started anew, when
+//!   no other connection needs it.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -18,11 +21,12 @@ use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use foldhash::fast::FixedState;
 use paho_mqtt_sys as ffi;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// Hears what becomes of one connection. Called on Paho's threads, under its lock: copy, note, enqueue, return.
 pub(super) trait Listener: Send + Sync + 'static {
@@ -58,11 +62,15 @@ impl Failure {
     }
 }
 
+/// The right to use WebSockets; for one connection at a time.
+pub(super) struct WebSocketTurn(());
+
 /// What a connection is made with. All strings are copied by the library when it connects.
 pub(super) struct Options {
     pub uri: CString,
     pub client_id: CString,
     pub v5: bool,
+    pub websocket: bool,
     pub keep_alive_s: i32,
     /// A limit that is never reached: the attempt's owner destroys the client earlier. The library looks at it only every 3 s.
     pub connect_timeout_s: i32,
@@ -84,6 +92,7 @@ pub(super) struct Tls {
 pub(super) struct Client {
     handle: ffi::MQTTAsync,
     v5: bool,
+    websocket: bool,
     /// What connection-level callbacks point to. Boxed twice, because a `dyn` pointer is too wide for C.
     listener: Box<Arc<dyn Listener>>,
 }
@@ -94,8 +103,26 @@ unsafe impl Send for Client {}
 /// Takes the answer to a request: the broker's code, or why there is none.
 pub(super) type Answer = Box<dyn FnOnce(Result<u8, Failure>) + Send>;
 
-/// Keeps connecting apart from destroying; see the top of this file.
-static LIBRARY: Mutex<()> = Mutex::new(());
+/// Held while a client is made, connected or destroyed; see the top of this file.
+static LIBRARY: Mutex<Library> = Mutex::new(Library { keeper: None, clients: 0, soiled: false });
+
+struct Library {
+    keeper: Option<Keeper>,
+    /// Clients but for the keeper.
+    clients: usize,
+    /// A WebSocket was used since the library started.
+    soiled: bool,
+}
+
+/// A client that never connects.
+struct Keeper(ffi::MQTTAsync);
+
+// SAFETY: the library locks for itself; its handles are not bound to a thread.
+unsafe impl Send for Keeper {}
+
+/// Whether somebody has the [`WebSocketTurn`].
+static TURN: Mutex<bool> = Mutex::new(false);
+static TURN_ENDED: Condvar = Condvar::new();
 
 /// Who waits for which answer. The library gets a number, never a pointer: an answer that comes twice or never costs nothing.
 static REQUESTS: LazyLock<Mutex<HashMap<usize, Request, FixedState>>> = LazyLock::new(Mutex::default);
@@ -105,30 +132,63 @@ struct Request {
     answer: Answer,
 }
 
-/// Prepares the library for this process; false in a child of a process that had prepared it, where it cannot work:
-/// its threads stayed in the parent and its locks may be held by them for ever.
+/// Claims the library for this process; false in a child of a process that had claimed it, where it cannot work: its
+/// threads stayed in the parent and its locks may be held by them for ever.
 pub(super) fn enter_process() -> bool {
     static OWNER: AtomicU32 = AtomicU32::new(0);
-    static KEEPER: OnceLock<bool> = OnceLock::new();
     let me = std::process::id();
     match OWNER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => {}
-        Err(owner) if owner != me => return false,
-        Err(_) => {}
+        Err(owner) => owner == me,
+        Ok(_) => true,
     }
-    *KEEPER.get_or_init(|| {
-        let mut handle: ffi::MQTTAsync = ptr::null_mut();
-        // SAFETY: constant NUL-terminated strings and a place for the handle. It is never destroyed.
-        unsafe {
-            ffi::MQTTAsync_create(
-                &mut handle,
-                c"tcp://localhost".as_ptr(),
-                c"keeper".as_ptr(),
-                ffi::MQTTCLIENT_PERSISTENCE_NONE as c_int,
-                ptr::null_mut(),
-            ) == 0
+}
+
+impl Library {
+    /// Starts the library, if it is not running.
+    fn start(&mut self) -> Result<(), Failure> {
+        if self.keeper.is_none() {
+            let mut handle: ffi::MQTTAsync = ptr::null_mut();
+            let (uri, id, none) = (c"tcp://localhost", c"keeper", ffi::MQTTCLIENT_PERSISTENCE_NONE as c_int);
+            // SAFETY: constant NUL-terminated strings and a place for the handle.
+            check(unsafe { ffi::MQTTAsync_create(&mut handle, uri.as_ptr(), id.as_ptr(), none, ptr::null_mut()) })?;
+            self.keeper = Some(Keeper(handle));
         }
-    })
+        Ok(())
+    }
+
+    /// Notes that a client was destroyed, and clears up after a WebSocket when it was the last.
+    fn left(&mut self, websocket: bool) {
+        self.clients -= 1;
+        self.soiled |= websocket;
+        if self.soiled && self.clients == 0 {
+            if let Some(Keeper(mut handle)) = self.keeper.take() {
+                // SAFETY: created and not yet destroyed. As the last client it takes the library's threads and buffers along.
+                unsafe { ffi::MQTTAsync_destroy(&mut handle) };
+            }
+            self.soiled = false;
+        }
+    }
+}
+
+impl WebSocketTurn {
+    /// Waits for the turn; `None` when it does not come in time.
+    pub(super) fn wait(deadline: Instant) -> Option<WebSocketTurn> {
+        let mut taken = TURN.lock();
+        while *taken {
+            if TURN_ENDED.wait_until(&mut taken, deadline).timed_out() {
+                return None;
+            }
+        }
+        *taken = true;
+        Some(WebSocketTurn(()))
+    }
+}
+
+impl Drop for WebSocketTurn {
+    fn drop(&mut self) {
+        *TURN.lock() = false;
+        TURN_ENDED.notify_one();
+    }
 }
 
 /// A reason code of MQTT 5 in words.
@@ -155,6 +215,8 @@ impl Client {
             sendWhileDisconnected: 0,
             ..Default::default()
         };
+        let mut library = LIBRARY.lock();
+        library.start()?;
         let mut handle: ffi::MQTTAsync = ptr::null_mut();
         // SAFETY: NUL-terminated strings and a valid structure, all copied; a place for the handle.
         check(unsafe {
@@ -167,7 +229,9 @@ impl Client {
                 &mut create,
             )
         })?;
-        let client = Client { handle, v5: options.v5, listener: Box::new(listener) };
+        library.clients += 1;
+        drop(library);
+        let client = Client { handle, v5: options.v5, websocket: options.websocket, listener: Box::new(listener) };
         let context = client.context();
         // SAFETY: the context outlives the client: `Drop` destroys the handle before the box is freed.
         check(unsafe { ffi::MQTTAsync_setCallbacks(handle, context, Some(on_lost), Some(on_message), None) })?;
@@ -269,9 +333,10 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         {
-            let _apart = LIBRARY.lock();
+            let mut library = LIBRARY.lock();
             // SAFETY: a handle that was created and not yet destroyed.
             unsafe { ffi::MQTTAsync_destroy(&mut self.handle) };
+            library.left(self.websocket);
         }
         let left: Vec<Request> = REQUESTS.lock().extract_if(|_, r| Arc::ptr_eq(&r.listener, &self.listener)).map(|(_, r)| r).collect();
         // Freed here, outside the lock.
