@@ -120,7 +120,7 @@ impl Client {
         let channel = Arc::new(Channel::new(shared, namespace));
         let cache = Cache::<V>::new(namespace, &config, self.inner.clone(), channel.clone());
         let target: Arc<Inner<V>> = cache.inner.clone();
-        shared.command(Command::Open { target, channel });
+        shared.open(target, channel);
         namespaces.insert(namespace.to_owned());
         Ok(cache)
     }

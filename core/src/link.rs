@@ -98,6 +98,8 @@ pub(crate) struct Shared {
     wake: Arc<Notify>,
     closed: AtomicBool,
     left_unsent: AtomicU64,
+    /// Caches opened by callers; the link learns of each a moment later.
+    opened: AtomicU64,
     /// The process's fork count when the client was made.
     forks: u32,
     state: Mutex<State>,
@@ -153,8 +155,20 @@ impl Shared {
         self.left_unsent.load(Ordering::Acquire) as usize
     }
 
+    /// Hands a new cache to the link.
+    pub(crate) fn open(&self, target: Arc<dyn Target>, channel: Arc<Channel>) {
+        // Counted first: from here on the client is not live until the link has proved this cache too.
+        self.opened.fetch_add(1, Ordering::AcqRel);
+        self.command(Command::Open { target, channel });
+    }
+
     pub(crate) fn status(&self) -> Status {
-        let state = self.state.lock().clone();
+        let mut state = self.state.lock().clone();
+        let opened = self.opened.load(Ordering::Acquire);
+        if state.link == LinkState::Live && state.caches < opened {
+            state.link = LinkState::Degraded;
+            state.reason = "a cache was just opened".into();
+        }
         Status {
             state: state.link,
             reason: state.reason,
@@ -163,7 +177,7 @@ impl Shared {
             client_id: self.client_id.clone(),
             src: self.src.to_string(),
             staleness_bound_ms: self.config.staleness_bound.as_millis() as u64,
-            caches: state.caches,
+            caches: opened,
             connects: state.connects,
             unsent: state.unsent,
             events_dropped: self.events.dropped(),
@@ -216,6 +230,7 @@ pub(crate) fn start(config: ClientConfig) -> Result<(Arc<Shared>, oneshot::Recei
         wake: Arc::new(Notify::new()),
         closed: AtomicBool::new(false),
         left_unsent: AtomicU64::new(0),
+        opened: AtomicU64::new(0),
         forks: FORKS.load(Ordering::Relaxed),
         state: Mutex::new(State {
             link: LinkState::Connecting,
