@@ -86,6 +86,12 @@ impl Peer {
         }
     }
 
+    /// A round trip on a topic of its own.
+    pub fn round_trip_alone(&mut self) {
+        self.subscribe(&["alone"]);
+        self.round_trip("alone");
+    }
+
     pub fn acknowledged(&mut self, expected: u64) {
         match self.event() {
             Event::Published { id, result: Ok(()) } if id == expected => {}

@@ -1,0 +1,209 @@
+//! TLS: whom this client trusts, and what it says when it does not.
+
+mod common;
+#[path = "common/peer.rs"]
+mod peer;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{free_port, program, run, Mosquitto, TempDir};
+use peer::Peer;
+use unstale::{ClientConfig, Error, ErrorKind};
+
+/// An authority of the test's own.
+struct Authority {
+    dir: TempDir,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let dir = TempDir::new();
+        let authority = Authority { dir };
+        authority.openssl("ca", &["-subj", "/CN=test authority", "-addext", "basicConstraints=critical,CA:TRUE"]);
+        authority
+    }
+
+    /// Makes `name.crt` and `name.key` for these alternative names.
+    fn issue(&self, name: &str, names: &str) {
+        let (ca, key) = (self.file("ca.crt"), self.file("ca.key"));
+        let subject = format!("/CN={name}");
+        let names = format!("subjectAltName={names}");
+        let ca = ["-CA", ca.to_str().unwrap(), "-CAkey", key.to_str().unwrap()];
+        self.openssl(name, &[&["-subj", &subject, "-addext", &names, "-addext", "basicConstraints=CA:FALSE"], &ca[..]].concat());
+    }
+
+    fn openssl(&self, name: &str, arguments: &[&str]) {
+        run(Command::new(program("openssl"))
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .arg("-keyout")
+            .arg(self.file(&format!("{name}.key")))
+            .arg("-out")
+            .arg(self.file(&format!("{name}.crt")))
+            .args(arguments));
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A broker with the certificate `name` of this authority.
+    fn broker(&self, name: &str, more: &str) -> Mosquitto {
+        let (cert, key, ca) = (self.file(&format!("{name}.crt")), self.file(&format!("{name}.key")), self.file("ca.crt"));
+        let tls = format!("certfile {}\nkeyfile {}\ncafile {}\n", cert.display(), key.display(), ca.display());
+        Mosquitto::with(&format!("allow_anonymous true\n{tls}{more}"))
+    }
+}
+
+fn config(url: &str, ca: &Path) -> ClientConfig {
+    let mut config = ClientConfig::from_url(url).unwrap();
+    config.tls.ca_file = Some(ca.to_owned());
+    config
+}
+
+fn refused(config: &ClientConfig) -> Error {
+    let mut peer = Peer::configured(config).unwrap();
+    peer.transport.connect();
+    let e = peer.refused();
+    peer.quiet();
+    e
+}
+
+fn connects(config: &ClientConfig) {
+    let mut peer = Peer::configured(config).unwrap();
+    peer.connect();
+    peer.round_trip_alone();
+}
+
+#[test]
+fn a_broker_of_a_trusted_authority_is_connected_to_by_address_and_by_name() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1,DNS:localhost");
+    let broker = authority.broker("server", "");
+    for host in ["127.0.0.1", "localhost"] {
+        for version in ["5", "3.1.1"] {
+            let mut config = config(&format!("mqtts://{host}:{}?mqtt_version={version}", broker.port()), &authority.file("ca.crt"));
+            connects(&config);
+            config.tls.alpn = vec!["mqtt".into(), "x-amzn-mqtt-ca".into()];
+            connects(&config);
+        }
+    }
+}
+
+#[test]
+fn a_broker_of_another_authority_is_a_tls_error_that_names_the_file() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    authority.issue("server", "IP:127.0.0.1");
+    let broker = authority.broker("server", "");
+    let e = refused(&config(&format!("mqtts://127.0.0.1:{}", broker.port()), &other.file("ca.crt")));
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    let file = other.file("ca.crt");
+    assert!(e.message().contains("verify failed") && e.message().contains(file.to_str().unwrap()), "{e}");
+}
+
+#[test]
+fn without_an_authority_of_its_own_a_test_broker_is_not_trusted() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    let broker = authority.broker("server", "");
+    let e = refused(&ClientConfig::from_url(&format!("mqtts://127.0.0.1:{}", broker.port())).unwrap());
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("`tls.ca_file`"), "{e}");
+}
+
+#[test]
+fn a_certificate_for_another_name_is_a_tls_error() {
+    let authority = Authority::new();
+    authority.issue("server", "DNS:broker.example,IP:127.0.0.2");
+    let broker = authority.broker("server", "");
+    for host in ["127.0.0.1", "localhost"] {
+        let e = refused(&config(&format!("mqtts://{host}:{}", broker.port()), &authority.file("ca.crt")));
+        assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+        assert!(e.message().contains(&format!("`{host}`")), "{e}");
+    }
+}
+
+#[test]
+fn a_port_without_tls_is_a_tls_error_and_a_port_with_it_a_connect_error_for_mqtt() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    let plain = Mosquitto::start();
+    let e = refused(&config(&format!("mqtts://127.0.0.1:{}", plain.port()), &authority.file("ca.crt")));
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    let secure = authority.broker("server", "");
+    let e = refused(&ClientConfig::from_url(&secure.url()).unwrap());
+    assert_eq!(e.kind(), ErrorKind::Connect, "{e}");
+    assert!(e.message().contains("TLS"), "{e}");
+}
+
+#[test]
+fn a_closed_port_is_a_connect_error_with_tls_too() {
+    let authority = Authority::new();
+    let e = refused(&config(&format!("mqtts://127.0.0.1:{}", free_port()), &authority.file("ca.crt")));
+    assert_eq!(e.kind(), ErrorKind::Connect, "{e}");
+}
+
+#[test]
+fn a_broker_that_wants_a_client_certificate_gets_it_or_is_a_tls_error() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    authority.issue("server", "IP:127.0.0.1");
+    authority.issue("client", "DNS:client");
+    other.issue("client", "DNS:client");
+    let broker = authority.broker("server", "require_certificate true\n");
+    let mut config = config(&format!("mqtts://127.0.0.1:{}", broker.port()), &authority.file("ca.crt"));
+    let e = refused(&config);
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("`tls.cert_file`"), "{e}");
+    config.tls.cert_file = Some(other.file("client.crt"));
+    config.tls.key_file = Some(other.file("client.key"));
+    assert_eq!(refused(&config).kind(), ErrorKind::Tls);
+    config.tls.cert_file = Some(authority.file("client.crt"));
+    let e = refused(&config); // with the key of another
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("`tls.key_file`"), "{e}");
+    config.tls.key_file = Some(authority.file("client.key"));
+    connects(&config);
+}
+
+#[test]
+fn an_encrypted_key_is_a_tls_error_and_nobody_is_asked_for_a_password() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    authority.issue("client", "DNS:client");
+    let (plain, locked) = (authority.file("client.key"), authority.file("locked.key"));
+    let out = Command::new(program("openssl")).args(["ec", "-aes256", "-passout", "pass:secret", "-in"]).arg(&plain).arg("-out").arg(&locked).output();
+    assert!(out.unwrap().status.success());
+    let broker = authority.broker("server", "require_certificate true\n");
+    let mut config = config(&format!("mqtts://127.0.0.1:{}", broker.port()), &authority.file("ca.crt"));
+    config.tls.cert_file = Some(authority.file("client.crt"));
+    config.tls.key_file = Some(locked);
+    assert_eq!(refused(&config).kind(), ErrorKind::Tls);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_tls_errors_that_name_the_option() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    let broker = authority.broker("server", "");
+    let url = format!("mqtts://127.0.0.1:{}", broker.port());
+    for bad in [authority.file("missing.pem"), authority.dir.path().to_owned()] {
+        let e = Peer::configured(&config(&url, &bad)).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+        assert!(e.message().contains("`tls.ca_file`") && e.message().contains(bad.to_str().unwrap()), "{e}");
+    }
+    let e = refused(&config(&url, &authority.dir.write("garbage.pem", "no certificate")));
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("`tls.ca_file`"), "{e}");
+}
+
+#[test]
+fn websockets_over_tls_connect() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    let port = free_port();
+    let file = |name: &str| authority.file(name).display().to_string();
+    let tls = format!("certfile {}\nkeyfile {}\n", file("server.crt"), file("server.key"));
+    let web = format!("listener {port} 127.0.0.1\nsocket_domain ipv4\nprotocol websockets\n{tls}");
+    let _broker = Mosquitto::with(&format!("allow_anonymous true\n{web}"));
+    connects(&config(&format!("wss://127.0.0.1:{port}/mqtt?connect_timeout=120"), &authority.file("ca.crt")));
+}
