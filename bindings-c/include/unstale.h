@@ -109,7 +109,7 @@ enum unstale_join_state
     UNSTALE_JOIN_FAILED = 3,
     // The load was abandoned, or took longer than the staleness bound: call `unstale_cache_begin` again.
     UNSTALE_JOIN_AGAIN = 4,
-    // `timeout_ms` ran out; the join can wait again.
+    // `timeout_ms`, or the cache's `load_timeout`, ran out; the join can wait again.
     UNSTALE_JOIN_TIMED_OUT = 5,
 };
 #ifndef __cplusplus
@@ -218,20 +218,21 @@ typedef struct {
 // What a value is stored with. Zero-initialise it (`unstale_set_options options = {0};`): zero means "as the cache's
 // configuration says" or "none" throughout. NULL in its place means the same.
 typedef struct {
-    // How long the entry may live, in milliseconds; 0: the cache's `ttl`.
+    // How long the entry may live, in milliseconds, at most ten years; 0: the cache's `ttl`.
     uint64_t ttl_ms;
-    // Tags with which the entry can be invalidated; `tags_len` of them, each 1 to 1,024 bytes.
+    // Tags with which the entry can be invalidated; `tags_len` of them (at most 1,000), each 1 to 1,024 bytes.
     const unstale_str *tags;
     // Number of `tags`.
     size_t tags_len;
-    // Keys whose invalidation, by whomever, makes this entry fall too; `depends_on_len` of them.
+    // Keys whose invalidation, by whomever, makes this entry fall too; `depends_on_len` of them (at most 1,000).
     const unstale_str *depends_on;
     // Number of `depends_on`.
     size_t depends_on_len;
     // The value's version, 0 to 2^53 - 1. Counts only if `has_version` is not 0.
     uint64_t version;
-    // A lease taken before the source was read (or, for `update`, before it was written); NULL: none. The call that uses it
-    // consumes it, so that a second use stores nothing; it is freed with `unstale_lease_free` all the same.
+    // A lease of this key taken before the source was read (or, for `update`, before it was written); NULL: none. The call that uses it
+    // consumes it, so that a second use stores nothing; it is freed with `unstale_lease_free` all the same. Not for read-throughs, which take
+    // their own.
     unstale_lease *lease;
     // Not 0: `version` counts.
     uint8_t has_version;
@@ -388,8 +389,8 @@ unstale_result unstale_client_on_status(unstale_client *client,
                                         unstale_free_fn userdata_free,
                                         unstale_subscription **subscription);
 
-// Waits until this process has applied the invalidation that `token` names (from `unstale_receipt_token`, perhaps in another
-// process): what is read here afterwards is at least as new. `reached` is false when `timeout_ms` ran out first; true at once
+// Waits, for at most `timeout_ms` (0 to ten years), until this process has applied the invalidation that `token` names (from `unstale_receipt_token`, perhaps in another
+// process): what is read here afterwards is at least as new. `reached` is false when the time ran out first; true at once
 // if this client has no cache of the token's namespace.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, not a token), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
@@ -676,7 +677,7 @@ unstale_result unstale_receipt_token(unstale_receipt *receipt,
 unstale_result unstale_receipt_stored(unstale_receipt *receipt,
                                       bool *stored);
 
-// Waits until the broker has acknowledged the message. `delivered` is false when `timeout_ms` ran out first (0: only looks), or the
+// Waits, for at most `timeout_ms` (0 to ten years), until the broker has acknowledged the message. `delivered` is false when the time ran out first (0: only looks), or the
 // client was closed.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT`.

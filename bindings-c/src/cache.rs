@@ -10,12 +10,14 @@ use crate::handle::Shell;
 use crate::options::{options, unstale_set_options};
 use crate::panic::{boundary, boundary_or};
 use crate::receipt::{hand_out, unstale_receipt};
-use crate::subscription::{unstale_event_fn, unstale_subscription, Listener, SUBSCRIPTIONS};
+use crate::subscription::{self, unstale_event_fn, unstale_subscription, Listener};
 use crate::text::{json, owned};
 use crate::value::{unstale_free_fn, unstale_value, Blob};
 
 /// A cache: the entries of one namespace, held in this process. Freed with `unstale_cache_free`.
-pub struct unstale_cache(Shell<Cache<Blob>>);
+pub struct unstale_cache {
+    _opaque: [u8; 0],
+}
 
 /// Looks a key up. `value` becomes a counted view without a copy, to be released with `unstale_value_release`; not found: `data` is
 /// NULL. Never blocks, never waits for the network.
@@ -241,11 +243,10 @@ pub unsafe extern "C" fn unstale_cache_on_invalidated(
         let listener = Listener::new(callback, userdata, userdata_free)?;
         // SAFETY: the caller's promise.
         let cache = unsafe { open(cache)? };
-        let made = cache.on_invalidated(move |invalidation| listener.call(invalidation));
-        if !subscription.is_null() {
-            // SAFETY: non-NULL, and writable by the caller's promise.
-            unsafe { *subscription = SUBSCRIPTIONS.insert(made) };
-        }
+        let heard = listener.clone();
+        let made = cache.on_invalidated(move |invalidation| heard.call(invalidation));
+        // SAFETY: the caller's promise.
+        unsafe { subscription::hand_out(made, listener, subscription) };
         Ok(())
     }
 }
@@ -275,6 +276,6 @@ impl unstale_cache {
 /// NULL, or a cache that this library made.
 #[inline]
 pub(crate) unsafe fn open<'a>(cache: *mut unstale_cache) -> Result<&'a Cache<Blob>> {
-    // SAFETY: `unstale_cache` is nothing but the shell.
+    // SAFETY: an `unstale_cache` is a shell.
     unsafe { Shell::open("cache", cache.cast::<Shell<Cache<Blob>>>()) }
 }

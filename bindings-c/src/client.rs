@@ -1,24 +1,25 @@
 //! Clients: one per process and broker.
 
 use std::ffi::{c_char, c_void};
-use std::ptr;
 
 use serde_json::{Map, Value};
 use unstale_core::{blocking, CacheConfig, Client, ClientConfig, Dialect, Result};
 
 use crate::cache::unstale_cache;
-use crate::error::{invalid, unstale_result};
+use crate::error::unstale_result;
 use crate::ffi::{c_text, duration, output};
 use crate::fork;
 use crate::handle::Shell;
 use crate::panic::{boundary, boundary_or};
-use crate::subscription::{unstale_event_fn, unstale_subscription, Listener, SUBSCRIPTIONS};
+use crate::subscription::{hand_out, unstale_event_fn, unstale_subscription, Listener};
 use crate::text::{json, owned};
 use crate::value::unstale_free_fn;
 
 /// A client: the connection to one broker, shared by many caches. Make one per process and broker; freed with
 /// `unstale_client_free`.
-pub struct unstale_client(Shell<Client>);
+pub struct unstale_client {
+    _opaque: [u8; 0],
+}
 
 /// Connects. `config_json` is a JSON object with the client's options, or NULL for none, e.g.
 /// `{"url": "mqtt://localhost", "staleness_bound": "10s"}`. Without a `url` here or in the environment (`UNSTALE_URL`) nothing leaves this
@@ -32,20 +33,15 @@ pub struct unstale_client(Shell<Client>);
 /// # Safety
 /// `config_json` is NULL or NUL-terminated.
 #[no_mangle]
-pub unsafe extern "C" fn unstale_client_connect(config_json: *const c_char, client: *mut *mut unstale_client) -> unstale_result {
+pub unsafe extern "C" fn unstale_client_connect(
+    config_json: *const c_char,
+    client: *mut *mut unstale_client,
+) -> unstale_result {
     boundary! {
         // SAFETY: the caller's promises.
-        let (client, mut options) = unsafe { (output("client", client)?, object("config_json", config_json)?) };
-        let url = match options.remove("url") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(url)) => Some(url),
-            Some(other) => return Err(unstale_core::Error::new(
-                unstale_core::ErrorKind::Config,
-                format!("option url is {other}; it must be a string"),
-            )),
-        };
+        let (client, options) = unsafe { (output("client", client)?, object("config_json", config_json)?) };
         fork::prepare();
-        let config = ClientConfig::parse(url.as_deref(), options, Dialect::JSON)?;
+        let config = ClientConfig::parse(None, options, Dialect::JSON)?;
         let connected = blocking::connect(config)?;
         *client = Shell::new(connected).cast();
         Ok(())
@@ -90,7 +86,7 @@ pub unsafe extern "C" fn unstale_client_status(client: *mut unstale_client, json
     boundary! {
         // SAFETY: the caller's promises.
         let (client, out) = unsafe { (open(client)?, output("json", json)?) };
-        *out = owned(json(&client.status())?);
+        *out = owned(self::json(&client.status())?);
         Ok(())
     }
 }
@@ -116,17 +112,16 @@ pub unsafe extern "C" fn unstale_client_on_status(
         let listener = Listener::new(callback, userdata, userdata_free)?;
         // SAFETY: the caller's promise.
         let client = unsafe { open(client)? };
-        let made = client.on_status(move |status| listener.call(status));
-        if !subscription.is_null() {
-            // SAFETY: non-NULL, and writable by the caller's promise.
-            unsafe { *subscription = SUBSCRIPTIONS.insert(made) };
-        }
+        let heard = listener.clone();
+        let made = client.on_status(move |status| heard.call(status));
+        // SAFETY: the caller's promise.
+        unsafe { hand_out(made, listener, subscription) };
         Ok(())
     }
 }
 
-/// Waits until this process has applied the invalidation that `token` names (from `unstale_receipt_token`, perhaps in another
-/// process): what is read here afterwards is at least as new. `reached` is false when `timeout_ms` ran out first; true at once
+/// Waits, for at most `timeout_ms` (0 to ten years), until this process has applied the invalidation that `token` names (from `unstale_receipt_token`, perhaps in another
+/// process): what is read here afterwards is at least as new. `reached` is false when the time ran out first; true at once
 /// if this client has no cache of the token's namespace.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, not a token), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
@@ -157,7 +152,11 @@ pub unsafe extern "C" fn unstale_client_wait_for(
 /// # Safety
 /// `client` is a live client.
 #[no_mangle]
-pub unsafe extern "C" fn unstale_client_close(client: *mut unstale_client, timeout_ms: u64, unsent: *mut usize) -> unstale_result {
+pub unsafe extern "C" fn unstale_client_close(
+    client: *mut unstale_client,
+    timeout_ms: u64,
+    unsent: *mut usize,
+) -> unstale_result {
     boundary! {
         // SAFETY: the caller's promise.
         let client = unsafe { open(client)? };
@@ -188,7 +187,7 @@ pub unsafe extern "C" fn unstale_client_free(client: *mut unstale_client) {
 /// # Safety
 /// NULL, or a client that this library made.
 unsafe fn open<'a>(client: *mut unstale_client) -> Result<&'a Client> {
-    // SAFETY: `unstale_client` is nothing but the shell.
+    // SAFETY: an `unstale_client` is a shell.
     unsafe { Shell::open("client", client.cast::<Shell<Client>>()) }
 }
 

@@ -4,7 +4,8 @@ use std::ffi::{c_char, CStr};
 use std::slice;
 use std::time::Duration;
 
-use unstale_core::Result;
+use unstale_core::config::{Case, Unit};
+use unstale_core::{Dialect, Result};
 
 use crate::error::invalid;
 
@@ -112,6 +113,7 @@ fn null(what: &str) -> unstale_core::Error {
 }
 
 /// A limit that the core judges.
-pub(crate) fn duration(what: &str, timeout_ms: u64) -> Result<Duration> {
-    unstale_core::Dialect::JSON.duration(what, timeout_ms as f64 / 1_000.0)
+pub(crate) fn duration(what: &str, ms: u64) -> Result<Duration> {
+    const C: Dialect = Dialect { unit: Unit::Millis, case: Case::Snake };
+    C.duration(what, ms as f64)
 }

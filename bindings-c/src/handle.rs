@@ -29,7 +29,8 @@ const FREED: u32 = 0x5e1f_dead;
 impl<T: Send + Sync> Shell<T> {
     /// A new shell. Its few bytes are leaked on purpose, see the top of this file.
     pub(crate) fn new(content: T) -> *mut Shell<T> {
-        let shell = Box::new(Shell { state: AtomicU32::new(LIVE), content: UnsafeCell::new(MaybeUninit::new(content)) });
+        let shell =
+            Box::new(Shell { state: AtomicU32::new(LIVE), content: UnsafeCell::new(MaybeUninit::new(content)) });
         let shell = Box::into_raw(shell);
         // Known to leak checkers as reachable.
         KEPT.0.lock().push(shell as usize);
@@ -45,7 +46,9 @@ impl<T: Send + Sync> Shell<T> {
         // SAFETY: a shell stays readable for good.
         match unsafe { shell.as_ref() } {
             // SAFETY: live means initialised, and nobody frees it meanwhile, by the caller's promise.
-            Some(shell) if shell.state.load(Ordering::Acquire) == LIVE => Ok(unsafe { (*shell.content.get()).assume_init_ref() }),
+            Some(shell) if shell.state.load(Ordering::Acquire) == LIVE => {
+                Ok(unsafe { (*shell.content.get()).assume_init_ref() })
+            }
             other => Err(misused(what, other.is_none())),
         }
     }

@@ -24,8 +24,17 @@ fn structs_have_the_layout_that_other_languages_rely_on() {
     assert_layout!(unstale_str, 16, data = 0, len = 8);
     assert_layout!(unstale_value, 24, data = 0, len = 8, owner = 16);
     assert_layout!(
-        unstale_set_options, 64, ttl_ms = 0, tags = 8, tags_len = 16, depends_on = 24, depends_on_len = 32, version = 40,
-        lease = 48, has_version = 56, reserved = 57
+        unstale_set_options,
+        64,
+        ttl_ms = 0,
+        tags = 8,
+        tags_len = 16,
+        depends_on = 24,
+        depends_on_len = 32,
+        version = 40,
+        lease = 48,
+        has_version = 56,
+        reserved = 57
     );
     assert_layout!(unstale_key_version, 32, key = 0, key_len = 8, version = 16, has_version = 24, reserved = 25);
     assert_layout!(unstale_failure, 32, code = 0, error = 8);

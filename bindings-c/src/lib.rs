@@ -7,32 +7,35 @@
 // The names are C's.
 #![allow(non_camel_case_types)]
 
+// Nothing of it is called from here; see Cargo.toml.
+use openssl_sys as _;
+
 // In the order in which the header speaks of them, which a blank line keeps.
-mod error;
+pub mod error;
 
-mod text;
+pub mod text;
 
-mod client;
+pub mod client;
 
-mod cache;
+pub mod cache;
 
-mod value;
+pub mod value;
 
-mod options;
+pub mod options;
 
-mod invalidate;
+pub mod invalidate;
 
-mod receipt;
+pub mod receipt;
 
-mod lease;
+pub mod lease;
 
-mod load;
+pub mod load;
 
-mod subscription;
+pub mod subscription;
 
-mod log;
+pub mod log;
 
-mod ffi;
+pub mod ffi;
 mod fork;
 mod handle;
 mod panic;

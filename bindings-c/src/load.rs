@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use unstale_core::{blocking, Begin, Join, Joined, Load, Result};
+use unstale_core::{blocking, Begin, Joined, Load, Pending, Result};
 
 use crate::cache::{open, unstale_cache};
 use crate::error::{invalid, unstale_result};
@@ -80,7 +80,7 @@ pub enum unstale_join_state {
     UNSTALE_JOIN_FAILED = 3,
     /// The load was abandoned, or took longer than the staleness bound: call `unstale_cache_begin` again.
     UNSTALE_JOIN_AGAIN = 4,
-    /// `timeout_ms` ran out; the join can wait again.
+    /// `timeout_ms`, or the cache's `load_timeout`, ran out; the join can wait again.
     UNSTALE_JOIN_TIMED_OUT = 5,
 }
 
@@ -109,7 +109,7 @@ pub struct unstale_join {
 }
 
 pub(crate) static LOADS: Table<unstale_load, Arc<Mutex<Option<Load<Blob>>>>> = Table::new("load", 4);
-pub(crate) static JOINS: Table<unstale_join, Arc<Join<Blob>>> = Table::new("join", 5);
+pub(crate) static JOINS: Table<unstale_join, Arc<Pending<Blob>>> = Table::new("join", 5);
 
 /// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's answer instead
 /// (single flight). A value that was invalidated while it was being loaded is returned to those who waited for it, but not

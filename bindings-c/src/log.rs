@@ -40,9 +40,8 @@ pub enum unstale_log_level {
 
 /// A log record: a number of `unstale_log_level`, the part of the library that speaks ("unstale::link"), and the sentence with its
 /// values. The strings are NUL-terminated and live until the callback returns.
-pub type unstale_log_fn = Option<
-    unsafe extern "C" fn(userdata: *mut c_void, level: u32, target: *const c_char, message: *const c_char),
->;
+pub type unstale_log_fn =
+    Option<unsafe extern "C" fn(userdata: *mut c_void, level: u32, target: *const c_char, message: *const c_char)>;
 
 /// Sends log records of `max_level` (a number of `unstale_log_level`) and graver to `callback`, for the whole process, in place of the callback set before.
 /// `UNSTALE_LOG_OFF` or a NULL callback ends it. Quiet by default; each condition is logged at most once a minute.

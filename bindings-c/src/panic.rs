@@ -43,10 +43,7 @@ pub(crate) fn caught(payload: Box<dyn Any + Send>) -> unstale_result {
         .to_owned();
     // A payload whose drop panics too would end the process; it is nobody's but ours, and leaking it is the lesser harm.
     std::mem::forget(payload);
-    remember(&Error::new(
-        ErrorKind::Internal,
-        format!("a fault in unstale, please report it: {said}"),
-    ))
+    remember(&Error::new(ErrorKind::Internal, format!("a fault in unstale, please report it: {said}")))
 }
 
 #[cfg(test)]

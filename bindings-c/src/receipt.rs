@@ -25,7 +25,10 @@ pub(crate) static RECEIPTS: Table<unstale_receipt, Receipt> = Table::new("receip
 /// # Safety
 /// `token` is writable.
 #[no_mangle]
-pub unsafe extern "C" fn unstale_receipt_token(receipt: *mut unstale_receipt, token: *mut *mut c_char) -> unstale_result {
+pub unsafe extern "C" fn unstale_receipt_token(
+    receipt: *mut unstale_receipt,
+    token: *mut *mut c_char,
+) -> unstale_result {
     boundary! {
         let receipt = RECEIPTS.get(receipt)?;
         // SAFETY: the caller's promise.
@@ -52,7 +55,7 @@ pub unsafe extern "C" fn unstale_receipt_stored(receipt: *mut unstale_receipt, s
     }
 }
 
-/// Waits until the broker has acknowledged the message. `delivered` is false when `timeout_ms` ran out first (0: only looks), or the
+/// Waits, for at most `timeout_ms` (0 to ten years), until the broker has acknowledged the message. `delivered` is false when the time ran out first (0: only looks), or the
 /// client was closed.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT`.

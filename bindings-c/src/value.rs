@@ -26,7 +26,10 @@ pub struct unstale_owner {
 enum Memory {
     /// `data` points to it.
     Copied(Box<[u8]>),
-    External { free: unstale_free_fn, userdata: *mut c_void },
+    External {
+        free: unstale_free_fn,
+        userdata: *mut c_void,
+    },
 }
 
 // SAFETY: the bytes are never written after construction; for external memory `unstale_value_new` demands that it may be
@@ -71,7 +74,11 @@ pub struct unstale_value {
 /// # Safety
 /// `data` points to `len` readable bytes.
 #[no_mangle]
-pub unsafe extern "C" fn unstale_value_copy(data: *const c_void, len: usize, value: *mut unstale_value) -> unstale_result {
+pub unsafe extern "C" fn unstale_value_copy(
+    data: *const c_void,
+    len: usize,
+    value: *mut unstale_value,
+) -> unstale_result {
     boundary! {
         // SAFETY: the caller's promises, see above.
         let value = unsafe { output("value", value)? };
@@ -164,8 +171,9 @@ impl Blob {
     /// `given` is a live view, or `len` readable bytes.
     pub(crate) unsafe fn of(given: &unstale_value, what: &str) -> Result<Blob> {
         // SAFETY: the caller's promise.
-        unsafe { Blob::optional(given, what)? }
-            .ok_or_else(|| invalid(format!("{what} is NULL, which stands for \"no value\"; an empty one needs a non-NULL pointer")))
+        unsafe { Blob::optional(given, what)? }.ok_or_else(|| {
+            invalid(format!("{what} is NULL, which stands for \"no value\"; an empty one needs a non-NULL pointer"))
+        })
     }
 
     /// The same, with `None` for `data == NULL`.
