@@ -1,0 +1,3 @@
+module github.com/unstale/unstale/bindings-c/go
+
+go 1.24
