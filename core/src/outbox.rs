@@ -234,7 +234,12 @@ impl Outbox {
     fn add_versioned(&mut self, key: String, version: u64) -> u64 {
         if let Some(&(seq, at)) = self.index.versioned.get(&key) {
             // The higher version says all that the lower one says.
-            let held = self.waiting.iter_mut().rev().find(|batch| batch.seq == seq).and_then(|batch| batch.versioned.get_mut(at));
+            let held = self
+                .waiting
+                .iter_mut()
+                .rev()
+                .find(|batch| batch.seq == seq)
+                .and_then(|batch| batch.versioned.get_mut(at));
             if let Some((_, held)) = held {
                 *held = version.max(*held);
                 return seq;

@@ -225,7 +225,9 @@ impl Streams {
         match self.streams.get(src) {
             None => Reached::Unknown,
             Some(stream) if seq > stream.high => Reached::Unknown,
-            Some(stream) if seq <= stream.base || stream.holes.iter().any(|hole| (hole.from..=hole.to).contains(&seq)) => {
+            Some(stream)
+                if seq <= stream.base || stream.holes.iter().any(|hole| (hole.from..=hole.to).contains(&seq)) =>
+            {
                 Reached::LearnedNotReceived
             }
             Some(_) => Reached::Applied,

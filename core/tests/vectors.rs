@@ -44,7 +44,9 @@ fn written_out(value: Value) -> Value {
         Value::Array(items) => items.into_iter().map(written_out).collect(),
         Value::Object(mut fields) => {
             if let Some(parts) = fields.remove("$text") {
-                let part = |part: &Value| part[0].as_str().expect("a text").repeat(part[1].as_u64().expect("a count") as usize);
+                let part = |part: &Value| {
+                    part[0].as_str().expect("a text").repeat(part[1].as_u64().expect("a count") as usize)
+                };
                 return Value::String(parts.as_array().expect("parts").iter().map(part).collect());
             }
             if let Some(list) = fields.remove("$list") {
@@ -99,7 +101,8 @@ fn envelope(message: &Message) -> Value {
         put("first", json!(stamp.first));
     }
     put("keys", ops.keys.iter().map(|(key, _)| key.as_str()).collect());
-    let versions: Map<_, _> = ops.keys.iter().filter_map(|(key, version)| Some((key.clone(), json!((*version)?)))).collect();
+    let versions: Map<_, _> =
+        ops.keys.iter().filter_map(|(key, version)| Some((key.clone(), json!((*version)?)))).collect();
     put("versions", if versions.is_empty() { Value::Null } else { versions.into() });
     put("tags", json!(ops.tags));
     put("prefixes", json!(ops.prefixes));
@@ -127,7 +130,12 @@ fn every_payload_is_read_as_the_vectors_say() {
     for case in &cases {
         let read = outcome(&payload(&case.value));
         if read != case.value["expect"] {
-            faults.push(format!("{}\n  expected {}\n  read     {}", case.name(), shortened(&case.value["expect"]), shortened(&read)));
+            faults.push(format!(
+                "{}\n  expected {}\n  read     {}",
+                case.name(),
+                shortened(&case.value["expect"]),
+                shortened(&read)
+            ));
         }
     }
     assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), cases.len(), faults.join("\n"));

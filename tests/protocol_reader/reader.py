@@ -150,7 +150,8 @@ def envelope(fields):
     operations = sum(len(message[field]) for field in ("keys", "tags", "prefixes")) + message["all"]
     if operations > MAX_OPERATIONS:
         raise Malformed("too many operations")
-    present = {field: value for field, value in message.items() if value not in (None, False, [], {}) or value == 0 and value is not False}
+    # By type, since Python takes 0 for False.
+    present = {field: value for field, value in message.items() if type(value) is int or value}
     return dict(present, operations=operations)
 
 

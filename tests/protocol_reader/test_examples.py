@@ -35,7 +35,9 @@ class Broker:
         config = pathlib.Path(self.folder.name) / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
         self.process = subprocess.Popen(
-            [shutil.which("mosquitto", path=PATH) or "mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [shutil.which("mosquitto", path=PATH) or "mosquitto", "-c", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         until(self.answers)
         return self
@@ -59,10 +61,17 @@ class Shell:
     """A command of the document, its clients pointed at our broker."""
 
     def __init__(self, broker, command):
-        point = "".join(f'{name}() {{ command {name} -h 127.0.0.1 -p {broker.port} "$@"; }}\n' for name in ("mosquitto_pub", "mosquitto_sub"))
+        point = "".join(
+            f'{name}() {{ command {name} -h 127.0.0.1 -p {broker.port} "$@"; }}\n'
+            for name in ("mosquitto_pub", "mosquitto_sub")
+        )
         self.output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", point + command], stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True, env=dict(os.environ, PATH=PATH)
+            ["/bin/sh", "-c", point + command],
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=dict(os.environ, PATH=PATH),
         )
 
     def lines(self):

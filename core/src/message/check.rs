@@ -60,7 +60,9 @@ pub fn check_topic(topic: &str) -> Result<()> {
         // MQTT 5, section 1.5.4: a receiver may close the connection over a control character; mosquitto does.
         "no control character".to_owned()
     } else if topic.bytes().filter(|&b| b == b'/').count() > MAX_TOPIC_SLASHES {
-        format!("at most {MAX_TOPIC_SLASHES} slashes, so that every topic below it fits AWS IoT Core's {MAX_FULL_SLASHES}")
+        format!(
+            "at most {MAX_TOPIC_SLASHES} slashes, so that every topic below it fits AWS IoT Core's {MAX_FULL_SLASHES}"
+        )
     } else {
         return Ok(());
     };
@@ -80,7 +82,9 @@ pub fn check_version(version: u64) -> Result<()> {
     if version <= MAX_INTEGER {
         return Ok(());
     }
-    Err(Error::invalid(format!("version {version} is not valid: versions are integers from 0 to {MAX_INTEGER} (2^53 - 1)")))
+    Err(Error::invalid(format!(
+        "version {version} is not valid: versions are integers from 0 to {MAX_INTEGER} (2^53 - 1)"
+    )))
 }
 
 fn check_text(what: &str, text: &str) -> Result<()> {
@@ -152,7 +156,7 @@ mod tests {
             assert_eq!(check_topic(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad:?}");
         }
         assert_eq!(MAX_TOPIC, 184);
-        assert!(MAX_NAMESPACE < LONGEST_SUFFIX);
+        const { assert!(MAX_NAMESPACE < LONGEST_SUFFIX) };
     }
 
     #[test]

@@ -21,7 +21,10 @@ use super::{MAX_DEPTH, MAX_INTEGER, MAX_KEY, MAX_OPERATIONS, MAX_PAYLOAD, PROTOC
 /// whole of it [`Malformed`]. Time and memory are linear in the payload's length, which is bounded.
 pub fn decode(payload: &[u8]) -> Result<Decoded, Malformed> {
     if payload.len() > MAX_PAYLOAD {
-        return Err(Malformed::new(format!("the payload is {} bytes long; at most {MAX_PAYLOAD} are read", payload.len())));
+        return Err(Malformed::new(format!(
+            "the payload is {} bytes long; at most {MAX_PAYLOAD} are read",
+            payload.len()
+        )));
     }
     match payload.first() {
         None => Ok(Decoded::Empty),
@@ -95,7 +98,9 @@ impl Fields<'_> {
         };
         match (&stamp, self.first) {
             (None, Some(_)) => return Err(Malformed::new("\"first\" without \"seq\"")),
-            (Some(stamp), Some(first)) if first > stamp.seq => return Err(Malformed::new("\"first\" is above \"seq\"")),
+            (Some(stamp), Some(first)) if first > stamp.seq => {
+                return Err(Malformed::new("\"first\" is above \"seq\""))
+            }
             _ => {}
         }
         let keys = self.versions.join(std::mem::take(&mut self.keys))?;
@@ -158,14 +163,18 @@ fn flag<'de, A: MapAccess<'de>>(map: &mut A) -> Result<bool, A::Error> {
 fn integer<'de, A: MapAccess<'de>>(map: &mut A, name: &str, least: u64) -> Result<Option<u64>, A::Error> {
     let value = map.next_value::<Option<u64>>()?;
     match value {
-        Some(n) if n < least || n > MAX_INTEGER => Err(A::Error::custom(format!("{name:?} is {n}, outside {least} to {MAX_INTEGER}"))),
+        Some(n) if n < least || n > MAX_INTEGER => {
+            Err(A::Error::custom(format!("{name:?} is {n}, outside {least} to {MAX_INTEGER}")))
+        }
         _ => Ok(value),
     }
 }
 
 fn source<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
     match map.next_value::<Option<Text<'de>>>()? {
-        Some(Text(src)) if !valid_src(&src) => Err(A::Error::custom(format!("\"src\" is {}, not 1 to 64 letters, digits, '_' or '-'", quoted(&src)))),
+        Some(Text(src)) if !valid_src(&src) => {
+            Err(A::Error::custom(format!("\"src\" is {}, not 1 to 64 letters, digits, '_' or '-'", quoted(&src))))
+        }
         src => Ok(src.map(|Text(src)| src)),
     }
 }
@@ -420,10 +429,25 @@ mod tests {
     /// Texts near the format, so that the interesting branches are reached.
     fn near_json() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
-            Just("{".to_owned()), Just("}".to_owned()), Just("[".to_owned()), Just("]".to_owned()), Just(",".to_owned()), Just(":".to_owned()),
-            Just("\"".to_owned()), Just("\\".to_owned()), Just("\\ud83d".to_owned()), Just("\\ude00".to_owned()), Just("null".to_owned()),
-            Just("\"v\":1".to_owned()), Just("\"keys\":[\"a\"]".to_owned()), Just("\"src\":\"s\"".to_owned()), Just("\"seq\":1".to_owned()),
-            Just("\"x\":".to_owned()), "[0-9.eE+-]{1,6}", "\\PC{0,4}", Just("\"versions\":{\"a\":1}".to_owned()),
+            Just("{".to_owned()),
+            Just("}".to_owned()),
+            Just("[".to_owned()),
+            Just("]".to_owned()),
+            Just(",".to_owned()),
+            Just(":".to_owned()),
+            Just("\"".to_owned()),
+            Just("\\".to_owned()),
+            Just("\\ud83d".to_owned()),
+            Just("\\ude00".to_owned()),
+            Just("null".to_owned()),
+            Just("\"v\":1".to_owned()),
+            Just("\"keys\":[\"a\"]".to_owned()),
+            Just("\"src\":\"s\"".to_owned()),
+            Just("\"seq\":1".to_owned()),
+            Just("\"x\":".to_owned()),
+            "[0-9.eE+-]{1,6}",
+            "\\PC{0,4}",
+            Just("\"versions\":{\"a\":1}".to_owned()),
         ];
         proptest::collection::vec(piece, 0..24).prop_map(|pieces| format!("{{{}", pieces.concat()))
     }

@@ -69,7 +69,10 @@ fn versions(out: &mut Vec<u8>, keys: &[(String, Option<u64>)]) {
     }
     let mut merged = BTreeMap::new();
     for (key, version) in keys {
-        merged.entry(key.as_str()).and_modify(|held: &mut Option<u64>| *held = held.zip(*version).map(|(a, b)| a.max(b))).or_insert(*version);
+        merged
+            .entry(key.as_str())
+            .and_modify(|held: &mut Option<u64>| *held = held.zip(*version).map(|(a, b)| a.max(b)))
+            .or_insert(*version);
     }
     let mut open = false;
     for (key, version) in merged {
@@ -173,7 +176,10 @@ mod tests {
             let keys = keys.iter().map(|(key, version)| (key.to_string(), *version)).collect();
             shown(&Message { ops: Operations { keys, ..Operations::default() }, ..Message::default() })
         };
-        assert_eq!(keys(&[("k", Some(2)), ("k", Some(5)), ("k", Some(3))]), r#"{"v":1,"keys":["k","k","k"],"versions":{"k":5}}"#);
+        assert_eq!(
+            keys(&[("k", Some(2)), ("k", Some(5)), ("k", Some(3))]),
+            r#"{"v":1,"keys":["k","k","k"],"versions":{"k":5}}"#
+        );
         assert_eq!(keys(&[("k", Some(2)), ("k", None), ("k", Some(3))]), r#"{"v":1,"keys":["k","k","k"]}"#);
     }
 
@@ -187,21 +193,28 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         let integer = 0..=MAX_INTEGER;
-        let stamp = (source(), 1..=MAX_INTEGER, 1..=MAX_INTEGER).prop_map(|(src, a, b)| Stamp { src, first: a.min(b), seq: a.max(b) });
+        let stamp = (source(), 1..=MAX_INTEGER, 1..=MAX_INTEGER).prop_map(|(src, a, b)| Stamp {
+            src,
+            first: a.min(b),
+            seq: a.max(b),
+        });
         let keys = proptest::collection::btree_map(name(), proptest::option::of(integer.clone()), 0..6);
         let names = || proptest::collection::vec(name(), 0..4);
-        let ops = (keys, names(), names(), any::<bool>())
-            .prop_map(|(keys, tags, prefixes, all)| Operations { keys: keys.into_iter().collect(), tags, prefixes, all });
+        let ops = (keys, names(), names(), any::<bool>()).prop_map(|(keys, tags, prefixes, all)| Operations {
+            keys: keys.into_iter().collect(),
+            tags,
+            prefixes,
+            all,
+        });
         let number = || proptest::option::of(integer.clone());
-        (proptest::option::of(stamp), ops, any::<[bool; 2]>(), number(), proptest::option::of(source()), number()).prop_map(
-            |(stamp, ops, [hello, bye], bound_ms, src, ts)| {
+        (proptest::option::of(stamp), ops, any::<[bool; 2]>(), number(), proptest::option::of(source()), number())
+            .prop_map(|(stamp, ops, [hello, bye], bound_ms, src, ts)| {
                 let src = match &stamp {
                     Some(stamp) => Some(stamp.src.clone()),
                     None => src.filter(|_| hello),
                 };
                 Message { stamp, ops, hello, bound_ms, src, bye, ts }
-            },
-        )
+            })
     }
 
     proptest! {

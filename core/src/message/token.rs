@@ -37,9 +37,13 @@ impl FromStr for Token {
 
     /// Reads a token; anything that [`Display`](fmt::Display) would not write is `InvalidArgument`.
     fn from_str(text: &str) -> Result<Token> {
-        let invalid = |what: &str| Error::invalid(format!("token {} is not valid: {what}; pass on what a receipt gave", quoted(text)));
+        let invalid = |what: &str| {
+            Error::invalid(format!("token {} is not valid: {what}; pass on what a receipt gave", quoted(text)))
+        };
         let mut parts = text.splitn(4, ':');
-        let (Some("u1"), Some(src), Some(seq), Some(namespace)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some("u1"), Some(src), Some(seq), Some(namespace)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(invalid("it is not of the form \"u1:{src}:{seq}:{namespace}\""));
         };
         if !valid_src(src) {
@@ -69,8 +73,24 @@ mod tests {
             assert_eq!(good.parse::<Token>().unwrap().to_string(), good);
         }
         for bad in [
-            "", "u1", "u1:a:1", "u2:a:1:n", "U1:a:1:n", "u1::1:n", "u1:a::n", "u1:a:0:n", "u1:a:01:n", "u1:a:+1:n", "u1:a:-1:n",
-            "u1:a:9007199254740992:n", "u1:a:99999999999999999999:n", "u1:a:1:_n", "u1:a:1:a:b", "u1:a.b:1:n", " u1:a:1:n", "u1:a:1:n ",
+            "",
+            "u1",
+            "u1:a:1",
+            "u2:a:1:n",
+            "U1:a:1:n",
+            "u1::1:n",
+            "u1:a::n",
+            "u1:a:0:n",
+            "u1:a:01:n",
+            "u1:a:+1:n",
+            "u1:a:-1:n",
+            "u1:a:9007199254740992:n",
+            "u1:a:99999999999999999999:n",
+            "u1:a:1:_n",
+            "u1:a:1:a:b",
+            "u1:a.b:1:n",
+            " u1:a:1:n",
+            "u1:a:1:n ",
         ] {
             assert!(bad.parse::<Token>().is_err(), "{bad:?}");
         }

@@ -48,7 +48,13 @@ fn deduplicate(batch: &mut Batch) {
 }
 
 /// `merged` with its keys as prefixes, as long as possible for the result to fit; tags cannot be coarsened.
-fn coarser(merged: &Batch, keep_versions: bool, sizes: &Sizes, most: usize, fits: impl Fn(&Batch) -> bool) -> Option<Batch> {
+fn coarser(
+    merged: &Batch,
+    keep_versions: bool,
+    sizes: &Sizes,
+    most: usize,
+    fits: impl Fn(&Batch) -> bool,
+) -> Option<Batch> {
     let kept: HashSet<&str> = merged.versioned.iter().filter(|_| keep_versions).map(|(key, _)| key.as_str()).collect();
     let mut names: Vec<Name> = Vec::with_capacity(merged.keys.len() + merged.prefixes.len());
     // A key that is also kept with a version needs another form here; as a prefix it says a little more.
@@ -83,7 +89,8 @@ fn coarser(merged: &Batch, keep_versions: bool, sizes: &Sizes, most: usize, fits
                 [] => {}
             }
         }
-        coarse.size += coarse.keys.iter().chain(&coarse.tags).chain(&coarse.prefixes).map(|name| sizes.name(name)).sum::<usize>();
+        coarse.size +=
+            coarse.keys.iter().chain(&coarse.tags).chain(&coarse.prefixes).map(|name| sizes.name(name)).sum::<usize>();
         coarse.size += sizes.versions(&coarse.versioned);
         if fits(&coarse) {
             return Some(coarse);
@@ -134,7 +141,10 @@ mod tests {
     fn keys_collapse_to_their_longest_common_prefixes() {
         let keys = ["user:1", "user:2", "user:3", "product:10", "product:11", "alone"];
         let coarse = collapsed(&keys, &[], limit(6));
-        assert_eq!((&coarse.keys[..], &coarse.prefixes[..]), (&["alone".to_owned()][..], &["product:1".to_owned(), "user:".to_owned()][..]));
+        assert_eq!(
+            (&coarse.keys[..], &coarse.prefixes[..]),
+            (&["alone".to_owned()][..], &["product:1".to_owned(), "user:".to_owned()][..])
+        );
         assert!(!coarse.all);
     }
 

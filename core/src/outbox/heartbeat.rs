@@ -41,7 +41,15 @@ impl Schedule {
     pub fn new(src: &str, own_bound: u64) -> Schedule {
         let mut hasher = DefaultHasher::new();
         src.hash(&mut hasher);
-        Schedule { own_bound, heard: VecDeque::new(), acked: None, beat: 0, asked: None, answered: None, salt: hasher.finish() }
+        Schedule {
+            own_bound,
+            heard: VecDeque::new(),
+            acked: None,
+            beat: 0,
+            asked: None,
+            answered: None,
+            salt: hasher.finish(),
+        }
     }
 
     pub fn acked(&mut self, now: u64) {
@@ -212,7 +220,10 @@ mod tests {
         let again = first[0] + MS;
         schedule.heard_hello(None, again);
         let second = beats(&mut schedule, u64::MAX);
-        assert!(second.len() == 1 && second[0] >= first[0] + ANSWER_GAP && second[0] <= first[0] + 2 * ANSWER_GAP, "{second:?}");
+        assert!(
+            second.len() == 1 && second[0] >= first[0] + ANSWER_GAP && second[0] <= first[0] + 2 * ANSWER_GAP,
+            "{second:?}"
+        );
     }
 
     #[test]

@@ -87,7 +87,15 @@ fn what_waits_already_is_not_sent_twice() {
 #[test]
 fn one_key_with_and_without_a_version_takes_two_messages() {
     let mut outbox = outbox(Limits::default());
-    assert_eq!([outbox.push(keys(&["k"])), outbox.push(versioned("k", 3)), outbox.push(keys(&["k"])), outbox.push(versioned("k", 4))], [1, 2, 1, 2]);
+    assert_eq!(
+        [
+            outbox.push(keys(&["k"])),
+            outbox.push(versioned("k", 3)),
+            outbox.push(keys(&["k"])),
+            outbox.push(versioned("k", 4))
+        ],
+        [1, 2, 1, 2]
+    );
     assert_eq!(next(&mut outbox).1.ops.keys, [("k".to_owned(), None)]);
     outbox.acked(1, 0);
     assert_eq!(next(&mut outbox).1.ops.keys, [("k".to_owned(), Some(4))]);
@@ -255,7 +263,9 @@ fn single_operations(ops: &Operations) -> Vec<Operations> {
     let mut singles: Vec<Operations> = Vec::new();
     singles.extend(ops.keys.iter().map(|key| Operations { keys: vec![key.clone()], ..Operations::default() }));
     singles.extend(ops.tags.iter().map(|tag| Operations { tags: vec![tag.clone()], ..Operations::default() }));
-    singles.extend(ops.prefixes.iter().map(|prefix| Operations { prefixes: vec![prefix.clone()], ..Operations::default() }));
+    singles.extend(
+        ops.prefixes.iter().map(|prefix| Operations { prefixes: vec![prefix.clone()], ..Operations::default() }),
+    );
     if ops.all {
         singles.push(all());
     }
@@ -279,7 +289,10 @@ fn run(steps: Vec<Step>, limits: Limits) -> Result<(), TestCaseError> {
                 let number = outbox.push(ops);
                 prop_assert!(outbox.last_number() >= before && number <= outbox.last_number());
                 prop_assert!(singles.is_empty() || number > outbox.acked_up_to(), "a new operation in an old number");
-                prop_assert!(singles.is_empty() || in_flight.is_none_or(|seq| number > seq), "a message in flight does not grow");
+                prop_assert!(
+                    singles.is_empty() || in_flight.is_none_or(|seq| number > seq),
+                    "a message in flight does not grow"
+                );
                 pushed.extend(singles.into_iter().map(|op| Pushed { op, number, after: sent.len() }));
                 prop_assert!(outbox.ops_pending() <= limits.limit + limits.max_ops + 1);
             }
@@ -289,11 +302,20 @@ fn run(steps: Vec<Step>, limits: Limits) -> Result<(), TestCaseError> {
                     prop_assert!(in_flight.is_none(), "one in flight");
                     in_flight = Some(seq);
                     let message = read(&payload);
-                    prop_assert!(payload.len() <= limits.max_payload || message.ops.len() == 1, "{} bytes", payload.len());
+                    prop_assert!(
+                        payload.len() <= limits.max_payload || message.ops.len() == 1,
+                        "{} bytes",
+                        payload.len()
+                    );
                     prop_assert!(message.ops.len() <= limits.max_ops && !message.ops.is_empty());
                     let mut forms: BTreeMap<&str, bool> = BTreeMap::new();
                     for (key, version) in &message.ops.keys {
-                        prop_assert_eq!(*forms.entry(key).or_insert(version.is_some()), version.is_some(), "two forms of {}", key);
+                        prop_assert_eq!(
+                            *forms.entry(key).or_insert(version.is_some()),
+                            version.is_some(),
+                            "two forms of {}",
+                            key
+                        );
                     }
                     match payloads.get(&seq) {
                         Some(earlier) => prop_assert_eq!(earlier, &payload, "the same number, another payload"),
@@ -312,10 +334,14 @@ fn run(steps: Vec<Step>, limits: Limits) -> Result<(), TestCaseError> {
                     prop_assert_eq!(outbox.acked_up_to(), seq);
                     let message = sent.iter_mut().find(|s| s.message.stamp.as_ref().unwrap().seq == seq).unwrap();
                     message.acked = true;
-                    prop_assert!(message.message.stamp.as_ref().unwrap().first <= before + 1, "every number is in some message");
+                    prop_assert!(
+                        message.message.stamp.as_ref().unwrap().first <= before + 1,
+                        "every number is in some message"
+                    );
                     // What a receipt waits for has been delivered when its number is acknowledged.
                     for push in pushed.iter().filter(|push| push.number <= seq) {
-                        let said = sent[push.after..].iter().any(|s| s.acked && covers(&s.message.ops, &push.op, collapses));
+                        let said =
+                            sent[push.after..].iter().any(|s| s.acked && covers(&s.message.ops, &push.op, collapses));
                         prop_assert!(said, "{:?} was lost", push);
                     }
                 }

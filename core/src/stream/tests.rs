@@ -68,7 +68,8 @@ fn a_hole_has_the_window_to_close_where_the_broker_may_reorder() {
 fn more_holes_than_any_reordering_makes_are_doubt() {
     let mut streams = streams(W);
     data(&mut streams, 1, 0);
-    let doubts = (1..=MAX_HOLES as u64 + 1).filter(|i| data(&mut streams, 1 + 2 * i, S).doubt == Some(Doubt::Hole)).count();
+    let doubts =
+        (1..=MAX_HOLES as u64 + 1).filter(|i| data(&mut streams, 1 + 2 * i, S).doubt == Some(Doubt::Hole)).count();
     assert_eq!(doubts, 1);
     assert_eq!(streams.reached("a", 2), Reached::LearnedNotReceived);
 }
@@ -87,7 +88,10 @@ fn a_collapsed_range_fills_what_it_stands_for() {
 #[test]
 fn an_unknown_stream_is_doubt_after_the_first_probe_unless_it_starts_with_number_1() {
     let mut streams = Streams::new(0, B, "own".into());
-    assert_eq!(streams.observe_data(&stamp("before", 7, 7), false, 0), Verdict { unknown_stream: true, ..Verdict::default() });
+    assert_eq!(
+        streams.observe_data(&stamp("before", 7, 7), false, 0),
+        Verdict { unknown_stream: true, ..Verdict::default() }
+    );
     assert_eq!(streams.observe_heartbeat(&src("before too"), 7, 0).doubt, None);
     streams.first_probe_returned(1);
     let unknown = Verdict { doubt: Some(Doubt::UnknownStream), unknown_stream: true, duplicate: false };
@@ -172,7 +176,10 @@ fn a_stream_silent_for_a_day_is_forgotten() {
     streams.observe_heartbeat(&src("a"), 1, 2 * S);
     assert_eq!(streams.due(), Some(FORGET_SILENT + S));
     streams.poll(FORGET_SILENT + S);
-    assert_eq!((streams.len(), streams.reached("a", 1), streams.reached("b", 1)), (1, Reached::LearnedNotReceived, Reached::Unknown));
+    assert_eq!(
+        (streams.len(), streams.reached("a", 1), streams.reached("b", 1)),
+        (1, Reached::LearnedNotReceived, Reached::Unknown)
+    );
     assert_eq!(streams.observe_heartbeat(&src("b"), 1, FORGET_SILENT + S).doubt, Some(Doubt::UnknownStream));
 }
 
@@ -184,7 +191,10 @@ fn above_the_limit_the_least_recently_heard_is_forgotten_and_never_silently() {
     }
     streams.observe_heartbeat(&src("s0"), 1, 20_000);
     assert_eq!(streams.observe_data(&stamp("new", 1, 1), false, 20_001).doubt, None);
-    assert_eq!((streams.len(), streams.reached("s1", 1), streams.reached("s0", 1)), (MAX_STREAMS, Reached::Unknown, Reached::LearnedNotReceived));
+    assert_eq!(
+        (streams.len(), streams.reached("s1", 1), streams.reached("s0", 1)),
+        (MAX_STREAMS, Reached::Unknown, Reached::LearnedNotReceived)
+    );
     let mut small = super::tests::streams(0);
     small.most = 1;
     data(&mut small, 1, 0);
@@ -358,7 +368,9 @@ impl Model {
         let Some(stream) = self.streams.get(src) else { return Reached::Unknown };
         match stream.numbers.get(&seq) {
             None => Reached::Unknown,
-            Some(Number::Received) if !stream.numbers.range(seq..).any(|(_, n)| *n == Number::Unaccounted) => Reached::Applied,
+            Some(Number::Received) if !stream.numbers.range(seq..).any(|(_, n)| *n == Number::Unaccounted) => {
+                Reached::Applied
+            }
             Some(_) => Reached::LearnedNotReceived,
         }
     }
