@@ -587,6 +587,11 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         }
     }
 
+    /// How long a reader waits for another's load, if there is a limit; for bindings whose readers wait in their own way.
+    pub fn load_timeout(&self) -> Option<Duration> {
+        self.inner.load_timeout
+    }
+
     /// Counters since the cache was opened.
     pub fn stats(&self) -> CacheStats {
         self.inner.stats()
