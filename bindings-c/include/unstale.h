@@ -32,6 +32,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// A `timeout_ms` for `unstale_client_close`, the one that the other languages use unless told otherwise.
+#define UNSTALE_CLOSE_TIMEOUT_MS 5000
+
 // `timeout_ms` for a wait without a limit.
 #define UNSTALE_NO_LIMIT UINT64_MAX
 
@@ -509,6 +512,13 @@ unstale_result unstale_cache_evict(unstale_cache *cache,
 // `cache` is a live cache.
 unstale_result unstale_cache_clear_local(unstale_cache *cache);
 
+// The cache's `load_timeout` in milliseconds: how long a reader waits for another's load. `UNSTALE_NO_LIMIT` if it has none, or for a
+// cache that is NULL or freed. For bindings whose readers wait in their own way and ask `unstale_join_wait` with 0.
+//
+// The caller's part:
+// `cache` is a live cache.
+uint64_t unstale_cache_load_timeout(unstale_cache *cache);
+
 // Number of entries held, dead ones that were not removed yet included; 0 for a cache that is NULL or freed.
 //
 // The caller's part:
@@ -771,7 +781,7 @@ void unstale_load_abandon(unstale_load *load);
 // Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several threads may wait with one
 // join, and it may wait again; each answer's `value` or `failure.error` is released apart.
 //
-// Errors: `UNSTALE_INVALID_ARGUMENT`.
+// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a freed join, a wait in the loader of the same load).
 //
 // The caller's part:
 // `joined` is writable.

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use unstale_core::{Cache, Result};
 
 use crate::error::unstale_result;
-use crate::ffi::{input, output, text};
+use crate::ffi::{input, output, text, UNSTALE_NO_LIMIT};
 use crate::handle::Shell;
 use crate::options::{options, unstale_set_options};
 use crate::panic::{boundary, boundary_or};
@@ -190,6 +190,20 @@ pub unsafe extern "C" fn unstale_cache_clear_local(cache: *mut unstale_cache) ->
         // SAFETY: the caller's promise.
         unsafe { open(cache)? }.clear_local()
     }
+}
+
+/// The cache's `load_timeout` in milliseconds: how long a reader waits for another's load. `UNSTALE_NO_LIMIT` if it has none, or for a
+/// cache that is NULL or freed. For bindings whose readers wait in their own way and ask `unstale_join_wait` with 0.
+///
+/// # Safety
+/// `cache` is a live cache.
+#[no_mangle]
+pub unsafe extern "C" fn unstale_cache_load_timeout(cache: *mut unstale_cache) -> u64 {
+    boundary_or!(UNSTALE_NO_LIMIT, {
+        // SAFETY: the caller's promise.
+        let limit = unsafe { open(cache) }.ok().and_then(|cache| cache.load_timeout());
+        limit.and_then(|limit| u64::try_from(limit.as_millis()).ok()).unwrap_or(UNSTALE_NO_LIMIT)
+    })
 }
 
 /// Number of entries held, dead ones that were not removed yet included; 0 for a cache that is NULL or freed.

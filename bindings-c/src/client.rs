@@ -143,6 +143,9 @@ pub unsafe extern "C" fn unstale_client_wait_for(
     }
 }
 
+/// A `timeout_ms` for `unstale_client_close`, the one that the other languages use unless told otherwise.
+pub const UNSTALE_CLOSE_TIMEOUT_MS: u64 = 5000;
+
 /// Sends what waits to be sent, for at most `timeout_ms`, says goodbye and disconnects. `unsent` (or NULL) becomes the number of
 /// messages that could not be sent. May be called at any time, from any thread, twice: calls still running and later ones give
 /// `UNSTALE_CLOSED`. The handles stay; free them as ever.
@@ -202,4 +205,12 @@ unsafe fn object(what: &str, text: *const c_char) -> Result<Map<String, Value>> 
     serde_json::from_str(text).map_err(|e| {
         unstale_core::Error::new(unstale_core::ErrorKind::Config, format!("{what} is not a JSON object: {e}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_default_of_close_is_that_of_the_core() {
+        assert_eq!(u128::from(super::UNSTALE_CLOSE_TIMEOUT_MS), unstale_core::DEFAULT_CLOSE_TIMEOUT.as_millis());
+    }
 }

@@ -109,7 +109,8 @@ pub struct unstale_join {
 }
 
 pub(crate) static LOADS: Table<unstale_load, Arc<Mutex<Option<Load<Blob>>>>> = Table::new("load", 4);
-pub(crate) static JOINS: Table<unstale_join, Arc<Pending<Blob>>> = Table::new("join", 5);
+/// Each with its key, for messages.
+pub(crate) static JOINS: Table<unstale_join, Arc<(Pending<Blob>, Box<str>)>> = Table::new("join", 5);
 
 /// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's answer instead
 /// (single flight). A value that was invalidated while it was being loaded is returned to those who waited for it, but not
@@ -201,10 +202,10 @@ pub unsafe extern "C" fn unstale_cache_begin(
                 answer.load_id = load.id();
                 answer.load = LOADS.insert(Arc::new(Mutex::new(Some(load))));
             }
-            Begin::Join(join) => {
+            Begin::Join(pending) => {
                 answer.state = unstale_begin_state::UNSTALE_BEGIN_JOIN as u32;
-                answer.load_id = join.load_id();
-                answer.join = JOINS.insert(Arc::new(join));
+                answer.load_id = pending.load_id();
+                answer.join = JOINS.insert(Arc::new((pending, key.into())));
             }
         }
         *begun = answer;
@@ -271,7 +272,7 @@ pub extern "C" fn unstale_load_abandon(load: *mut unstale_load) {
 /// Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several threads may wait with one
 /// join, and it may wait again; each answer's `value` or `failure.error` is released apart.
 ///
-/// Errors: `UNSTALE_INVALID_ARGUMENT`.
+/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a freed join, a wait in the loader of the same load).
 ///
 /// # Safety
 /// `joined` is writable.
@@ -283,6 +284,7 @@ pub unsafe extern "C" fn unstale_join_wait(
 ) -> unstale_result {
     boundary! {
         let join = JOINS.get(join)?;
+        let (pending, key) = &*join;
         // SAFETY: the caller's promise.
         let joined = unsafe { output("joined", joined)? };
         let mut answer = unstale_joined {
@@ -291,7 +293,7 @@ pub unsafe extern "C" fn unstale_join_wait(
             state: unstale_join_state::UNSTALE_JOIN_AGAIN as u32,
             reserved: 0,
         };
-        match join.wait(limit(timeout_ms)) {
+        match blocking::join(pending, key, limit(timeout_ms))? {
             Joined::Value(blob) => {
                 answer.state = unstale_join_state::UNSTALE_JOIN_VALUE as u32;
                 answer.value = blob.into_view();
