@@ -34,7 +34,7 @@ STEPS = [
     ("everything", "go", "inflate 10"),
     ("price again", "c", f"price {SAMPLE} 3999"),
     ("tag again", "dotnet", "sale lamp 99"),
-    ("stranger", None, f"price {SAMPLE} 2999"),
+    ("plain key", None, f"price {SAMPLE} 2999"),
 ]
 
 
@@ -106,7 +106,7 @@ class Demo:
     def table(self, steps):
         titles = "".join(f"{title:>13}" for title, _, _ in steps)
         print(f"\n{'µs to fresh':<12}{titles}{'reads':>10}{'loads':>8}{'saved':>9}")
-        print(f"{'changed by':<12}" + "".join(f"{writer or 'mosquitto_pub':>13}" for _, writer, _ in steps))
+        print(f"{'changed by':<12}" + "".join(f"{writer or 'a stranger':>13}" for _, writer, _ in steps))
         for service in self.services:
             cells = []
             for number, (_, writer, _) in enumerate(steps):
