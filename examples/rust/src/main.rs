@@ -113,7 +113,8 @@ fn now() -> u128 {
 }
 
 fn main() -> Result<()> {
-    let [file, url] = std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|_| "give a database and a URL")?;
+    let [file, url] =
+        std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|_| "give a database and a URL")?;
     let db = Connection::open(file)?;
     db.busy_timeout(Duration::from_secs(10))?;
     let client = blocking::connect(ClientConfig::from_url(&url)?)?;
@@ -121,8 +122,10 @@ fn main() -> Result<()> {
     let (tell, invalidated) = channel();
     products.on_invalidated(move |_| tell.send(()).unwrap_or_default());
 
-    let skus: Vec<String> =
-        db.prepare("SELECT sku FROM products ORDER BY sku")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let skus: Vec<String> = db
+        .prepare("SELECT sku FROM products ORDER BY sku")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     let mut service = Service { db, products, invalidated, reads: 0, loads: 0 };
     println!("ready");
     for line in std::io::stdin().lines() {

@@ -70,7 +70,8 @@ impl Driver {
             }
             "get" => json!(self.cache(r)?.get(r.text("key")?)),
             "set" => {
-                let stored = self.cache(r)?.set_with(r.text("key")?, r.text("value")?.to_owned(), &r.options(&self.leases)?)?;
+                let stored =
+                    self.cache(r)?.set_with(r.text("key")?, r.text("value")?.to_owned(), &r.options(&self.leases)?)?;
                 json!(stored)
             }
             "get_or_load" => load::blocking(self.cache(r)?, r, &r.options(&self.leases)?)?,
@@ -108,7 +109,8 @@ impl Driver {
             }
             "invalidate_many" => {
                 let keys = r.keys()?;
-                let receipt = self.cache(r)?.invalidate_many(keys.iter().map(|(key, version)| (key.as_str(), *version)))?;
+                let receipt =
+                    self.cache(r)?.invalidate_many(keys.iter().map(|(key, version)| (key.as_str(), *version)))?;
                 self.keep(receipt)
             }
             "invalidate_tags" => {
