@@ -9,9 +9,9 @@ use unstale::{Begin, Cache, CacheConfig, Dialect, ErrorKind, Joined, SetOptions}
 use crate::client::{to_json, ClientHandle};
 use crate::convert::{from_json, options, set_options, text, texts, version};
 use crate::error::{kind, Failure, Raise};
-use crate::handles::{no_pickle, settle, Lease, Load, Receipt, Subscription};
+use crate::handles::{no_pickle, Lease, Load, Receipt, Subscription};
 use crate::held::Held;
-use crate::post::{post, Item};
+use crate::post::{post, tidily, Item};
 use crate::waiting::Waiting;
 
 /// What `_begin` says first. The same numbers are in `_cache.py`.
@@ -102,6 +102,9 @@ impl CacheBase {
         self.cache.namespace()
     }
 
+    /// Stores a value that is current now, or was read under `lease`; here only.
+    ///
+    /// False: refused, since it was invalidated under the lease, or a higher version is known. None cannot be stored.
     #[pyo3(signature = (key, value, *, ttl=None, tags=None, depends_on=None, version=None, lease=None))]
     #[allow(clippy::too_many_arguments)]
     fn set<'py>(
@@ -116,11 +119,13 @@ impl CacheBase {
         lease: Option<&Bound<'py, Lease>>,
     ) -> PyResult<bool> {
         let options = set_options(ttl, tags, depends_on, version, lease)?;
-        let stored = self.cache.set_with(text(key, "key")?, value_to_keep(value)?, &options).raise(py);
-        post().tidy(py);
-        stored
+        let (key, value) = (text(key, "key")?, value_to_keep(value)?);
+        tidily(py, || self.cache.set_with(key, value, &options)).raise(py)
     }
 
+    /// Stores the new value here and invalidates the old one everywhere else, after the source was written.
+    ///
+    /// Needs a lease taken before the write, or a version. receipt.stored is False if it became an invalidation only.
     #[pyo3(signature = (key, value, *, lease=None, version=None, ttl=None, tags=None, depends_on=None))]
     #[allow(clippy::too_many_arguments)]
     fn update<'py>(
@@ -135,25 +140,28 @@ impl CacheBase {
         depends_on: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Receipt> {
         let options = set_options(ttl, tags, depends_on, version, lease)?;
-        let receipt = self.cache.update(text(key, "key")?, value_to_keep(value)?, &options).raise(py);
-        post().tidy(py);
-        receipt.map(Receipt::new)
+        let (key, value) = (text(key, "key")?, value_to_keep(value)?);
+        tidily(py, || self.cache.update(key, value, &options)).raise(py).map(Receipt::new)
     }
 
+    /// Notes where the invalidation history of key stands, before its source is read.
     fn lease(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Lease> {
         self.cache.lease(text(key, "key")?).raise(py).map(Lease::new)
     }
 
+    /// Removes key here at once and everywhere else as soon as the network allows. Never blocks.
+    ///
+    /// With version: entries of that version or a higher one stay.
     #[pyo3(signature = (key, *, version=None))]
     fn invalidate(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: Option<&Bound<'_, PyAny>>) -> PyResult<Receipt> {
         let key = text(key, "key")?;
-        let receipt = match version {
-            None => self.cache.invalidate(key),
-            Some(given) => self.cache.invalidate_version(key, crate::convert::version(given)?),
-        };
-        done(py, receipt)
+        match version.map(crate::convert::version).transpose()? {
+            None => done(py, || self.cache.invalidate(key)),
+            Some(version) => done(py, || self.cache.invalidate_version(key, version)),
+        }
     }
 
+    /// Invalidates several keys at once; a mapping gives versions. All or none, if one is malformed.
     fn invalidate_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Receipt> {
         let mut operations: Vec<(String, Option<u64>)> = Vec::new();
         if let (Ok(map), false) = (keys.cast::<PyMapping>(), keys.is_instance_of::<PyString>()) {
@@ -165,38 +173,43 @@ impl CacheBase {
         } else {
             operations.extend(texts(keys, "keys")?.into_iter().map(|key| (key, None)));
         }
-        done(py, self.cache.invalidate_many(operations.iter().map(|(key, of)| (key.as_str(), *of))))
+        done(py, || self.cache.invalidate_many(operations.iter().map(|(key, of)| (key.as_str(), *of))))
     }
 
+    /// Invalidates what carries one of tags.
     fn invalidate_tags(&self, py: Python<'_>, tags: &Bound<'_, PyAny>) -> PyResult<Receipt> {
         let tags = texts(tags, "tags")?;
-        done(py, self.cache.invalidate_tags(tags.iter().map(String::as_str)))
+        done(py, || self.cache.invalidate_tags(tags.iter().map(String::as_str)))
     }
 
+    /// Invalidates every key that begins with prefix.
     fn invalidate_prefix(&self, py: Python<'_>, prefix: &Bound<'_, PyAny>) -> PyResult<Receipt> {
-        done(py, self.cache.invalidate_prefix(text(prefix, "prefix")?))
+        let prefix = text(prefix, "prefix")?;
+        done(py, || self.cache.invalidate_prefix(prefix))
     }
 
+    /// Invalidates everything, in constant time.
     fn invalidate_all(&self, py: Python<'_>) -> PyResult<Receipt> {
-        done(py, self.cache.invalidate_all())
+        done(py, || self.cache.invalidate_all())
     }
 
+    /// Removes key here only. Whether it was held.
     fn evict(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let held = self.cache.evict(text(key, "key")?).raise(py);
-        post().tidy(py);
-        held
+        let key = text(key, "key")?;
+        tidily(py, || self.cache.evict(key)).raise(py)
     }
 
+    /// Removes everything here only.
     fn clear_local(&self, py: Python<'_>) -> PyResult<()> {
-        let cleared = self.cache.clear_local().raise(py);
-        post().tidy(py);
-        cleared
+        tidily(py, || self.cache.clear_local()).raise(py)
     }
 
+    /// Counters since the cache was opened: hits, misses, loads, entries and so on.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         from_json(py, &to_json(&self.cache.stats()))
     }
 
+    /// Has events left in the mailbox for the listener of this number.
     fn _on_invalidated(&self, listener: u64) -> Subscription {
         Subscription::new(self.cache.on_invalidated(move |event| {
             post().leave(Item::Event { listener, payload: to_json(event), collapse: everything });
@@ -233,12 +246,11 @@ impl CacheBase {
     }
 
     fn __clear__(&self) {
-        self.cache.discard();
+        // The collector calls with the GIL held, so this only notes it.
+        Python::attach(|py| tidily(py, || self.cache.discard()));
     }
 }
 
-fn done(py: Python<'_>, receipt: unstale::Result<unstale::Receipt>) -> PyResult<Receipt> {
-    let receipt = receipt.raise(py);
-    settle(py);
-    receipt.map(Receipt::new)
+fn done(py: Python<'_>, invalidate: impl FnOnce() -> unstale::Result<unstale::Receipt>) -> PyResult<Receipt> {
+    tidily(py, invalidate).raise(py).map(Receipt::new)
 }

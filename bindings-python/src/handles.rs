@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use crate::convert::duration;
 use crate::error::Failure;
 use crate::held::Held;
-use crate::post::post;
+use crate::post::tidily;
 use crate::waiting::Waiting;
 
 static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -168,28 +168,20 @@ impl Load {
     /// Ends the load with a value, or with `None` for "not found". Whether it was stored.
     fn finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> bool {
         let Some(load) = self.take() else { return false };
-        let stored = load.finish(if value.is_none() { None } else { Some(Held::new(value)) });
-        settle(py);
-        stored
+        let value = if value.is_none() { None } else { Some(Held::new(value)) };
+        tidily(py, || load.finish(value))
     }
 
     /// Ends the load with its loader's exception, which everyone who waits will get.
     fn fail(&self, py: Python<'_>, exception: Bound<'_, PyAny>) {
         if let Some(load) = self.take() {
-            load.fail(Arc::new(Failure::new(exception)));
-            settle(py);
+            let failure = Arc::new(Failure::new(exception));
+            tidily(py, || load.fail(failure));
         }
     }
 
     /// Gives up: those who wait start over.
     fn abandon(&self, py: Python<'_>) {
-        drop(self.take());
-        settle(py);
+        tidily(py, || drop(self.take()));
     }
-}
-
-/// After a call that may have woken coroutines and replaced values.
-pub fn settle(py: Python<'_>) {
-    post().wake_now(py);
-    post().tidy(py);
 }

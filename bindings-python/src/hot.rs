@@ -131,7 +131,7 @@ unsafe extern "C" fn contains(slf: *mut PyObject, key: *mut PyObject) -> c_int {
 }
 
 /// `get(key, default=None)`
-unsafe extern "C" fn get(slf: *mut PyObject, args: *const *mut PyObject, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+unsafe extern "C-unwind" fn get(slf: *mut PyObject, args: *const *mut PyObject, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
     raw(null_mut(), |py| {
         // SAFETY: of the fast calling convention: `count` arguments, then one per name in `names`.
         let (key, default) = unsafe {
@@ -193,14 +193,24 @@ unsafe fn get_arguments(
     Ok((given[0], given[1]))
 }
 
+extern "C-unwind" {
+    // As `pyo3::ffi` has it, but for the word on unwinding.
+    fn PyObject_Call(callable: *mut PyObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject;
+}
+
 /// `get_or_load(key, loader, **terms)`: a hit here; all else in Python's `Cache._load`.
-unsafe extern "C" fn get_or_load(
+///
+/// The loader runs inside this function for as long as it likes. When the interpreter ends meanwhile, the thread, if it is
+/// a daemon, is ended by unwinding (see `exit.rs`): so while Python code runs there is nothing here that would catch that
+/// or be dropped by it.
+unsafe extern "C-unwind" fn get_or_load(
     slf: *mut PyObject,
     args: *const *mut PyObject,
     count: Py_ssize_t,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    raw(null_mut(), |py| {
+    let mut call = [null_mut(); 3];
+    let hit = raw(null_mut(), |py| {
         if count == 2 {
             // SAFETY: two arguments; they live during the call; `slf` is of our type.
             let (base, text) = unsafe { (base(py, slf), key_text(py, *args)?) };
@@ -209,26 +219,39 @@ unsafe extern "C" fn get_or_load(
             }
         }
         // SAFETY: of the fast calling convention, as in `get`.
-        unsafe { call_load(py, slf, args, count, names) }
-    })
+        call = unsafe { load_call(py, slf, args, count, names)? };
+        Ok(null_mut())
+    });
+    let [load, args, named] = call;
+    if load.is_null() {
+        return hit;
+    }
+    // SAFETY: `load_call` gave three references, which are ours; the GIL is held throughout.
+    unsafe {
+        let result = PyObject_Call(load, args, named);
+        for reference in call {
+            ffi::Py_DECREF(reference);
+        }
+        result
+    }
 }
 
-/// Calls `_load` with the arguments as they are.
+/// `_load`, and the arguments as they are: a tuple and a dict. Three new references.
 ///
 /// # Safety
 /// Of the fast calling convention.
 #[cold]
-unsafe fn call_load(
+unsafe fn load_call(
     py: Python<'_>,
     slf: *mut PyObject,
     args: *const *mut PyObject,
     count: Py_ssize_t,
     names: *mut PyObject,
-) -> PyResult<*mut PyObject> {
+) -> PyResult<[*mut PyObject; 3]> {
     // SAFETY: the caller's word: `count` live arguments, then one per name.
     let (positional, names) = unsafe { (std::slice::from_raw_parts(args, count as usize), Borrowed::from_ptr_or_opt(py, names)) };
     // SAFETY: as above.
-    let positional = positional.iter().map(|a| unsafe { Borrowed::from_ptr(py, *a) });
+    let positional = PyTuple::new(py, positional.iter().map(|a| unsafe { Borrowed::from_ptr(py, *a) }))?;
     let named = PyDict::new(py);
     for (i, name) in names.iter().flat_map(|names| names.cast::<PyTuple>()).flat_map(|names| names.iter().enumerate()) {
         // SAFETY: as above.
@@ -236,7 +259,7 @@ unsafe fn call_load(
     }
     // SAFETY: a live object.
     let load = unsafe { Borrowed::from_ptr(py, slf) }.getattr("_load")?;
-    Ok(load.call(PyTuple::new(py, positional)?, Some(&named))?.into_ptr())
+    Ok([load.into_ptr(), positional.into_ptr(), named.into_ptr()])
 }
 
 /// `Cache[User]`, for annotations.
@@ -252,7 +275,7 @@ const GET_OR_LOAD: &CStr = c"get_or_load($self, key, loader, *, ttl=None, tags=N
     stored. None means not found: it is returned, and stored only with negative_ttl. An exception of the loader reaches\n\
     everyone who waited for it.";
 
-type FastMethod = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
+type FastMethod = unsafe extern "C-unwind" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
 type FastFunction = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
 
 fn method(name: &'static CStr, body: FastMethod, doc: &'static CStr) -> ffi::PyMethodDef {

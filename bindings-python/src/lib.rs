@@ -8,6 +8,7 @@ mod cache;
 mod client;
 mod convert;
 mod error;
+mod exit;
 mod handles;
 mod held;
 mod hot;
@@ -21,6 +22,11 @@ use pyo3::pymodule;
 /// The native half of `unstale`. Private: its names change without notice.
 #[pymodule(gil_used = true)]
 mod _native {
+    use std::ptr::null_mut;
+    use std::sync::atomic::{AtomicPtr, Ordering};
+
+    use pyo3::exceptions::PyImportError;
+    use pyo3::ffi;
     use pyo3::prelude::*;
     use pyo3::types::PyList;
 
@@ -41,11 +47,24 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        only_interpreter()?;
         logging::install();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("CLOSE_SECONDS", unstale::DEFAULT_CLOSE_TIMEOUT.as_secs_f64())?;
         module.add("MISSING", hot::missing(module.py()))?;
         module.add("Cache", hot::make_type(module.py())?)
+    }
+
+    /// Objects of one interpreter must not reach another one, and what this library holds is the process's. Python itself
+    /// checks this from 3.12 on.
+    fn only_interpreter() -> PyResult<()> {
+        static FIRST: AtomicPtr<ffi::PyInterpreterState> = AtomicPtr::new(null_mut());
+        // SAFETY: the GIL is held, so there is a current interpreter.
+        let here = unsafe { ffi::PyInterpreterState_Get() };
+        match FIRST.compare_exchange(null_mut(), here, Ordering::AcqRel, Ordering::Acquire) {
+            Err(first) if first != here => Err(PyImportError::new_err("unstale does not support subinterpreters")),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for messages to the package; `None`: stop asking. `("wake", callback, None, None)`,

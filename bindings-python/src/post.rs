@@ -4,9 +4,10 @@
 //! Python daemon thread that the package starts with the first client, takes it from [`Post::take`]. Dead objects need no dispatcher to
 //! go: every call that changes a cache empties part of the graveyard; the dispatcher sees to what is left while Python is idle.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ptr::{null_mut, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,14 @@ struct Boxes {
 pub struct Post {
     boxes: Mutex<Boxes>,
     bell: Condvar,
-    graves: AtomicUsize,
+    /// Whether there is something for [`Post::tidy`].
+    pending: AtomicBool,
+}
+
+impl Boxes {
+    fn pending(&self) -> bool {
+        !self.graves.is_empty() || !self.wakes.is_empty()
+    }
 }
 
 static POST: AtomicPtr<Post> = AtomicPtr::new(null_mut());
@@ -99,15 +107,58 @@ pub fn renew_after_fork() {
     POST.store(Box::into_raw(Box::<Post>::default()), Ordering::Release);
 }
 
+thread_local! {
+    /// Where a call of this thread that has the GIL collects what it killed: no lock, no dispatcher.
+    static OF_THIS_CALL: RefCell<Option<Vec<Grave>>> = const { RefCell::new(None) };
+}
+
 /// Leaves a dead object for a thread with the GIL.
 pub fn bury(object: NonNull<ffi::PyObject>) {
-    let post = post();
-    let mut boxes = post.lock();
-    boxes.graves.push(Grave(object));
-    post.graves.store(boxes.graves.len(), Ordering::Relaxed);
-    if boxes.oldest_grave.is_none() {
-        boxes.oldest_grave = Some(Instant::now());
-        post.bell.notify_one();
+    let collected = OF_THIS_CALL.try_with(|dead| match dead.borrow_mut().as_mut() {
+        Some(dead) => {
+            dead.push(Grave(object));
+            true
+        }
+        None => false,
+    });
+    if !collected.unwrap_or(false) {
+        post().bury([Grave(object)]);
+    }
+}
+
+/// Runs a call of the core that may kill objects, and frees them after it; of very many, the rest is left to the dispatcher.
+/// Wakes whom the call woke.
+pub fn tidily<R>(py: Python<'_>, call: impl FnOnce() -> R) -> R {
+    struct Collected;
+    impl Collected {
+        fn take(&self) -> Vec<Grave> {
+            OF_THIS_CALL.take().unwrap_or_default()
+        }
+    }
+    impl Drop for Collected {
+        fn drop(&mut self) {
+            // Only a panic leaves anything here.
+            post().bury(self.take());
+        }
+    }
+    OF_THIS_CALL.set(Some(Vec::new()));
+    let collected = Collected;
+    let result = call();
+    let mut dead = collected.take();
+    drop(collected);
+    if dead.len() > GRAVES_PER_CALL {
+        post().bury(dead.drain(GRAVES_PER_CALL..));
+    }
+    free(py, dead);
+    post().tidy(py);
+    result
+}
+
+/// Destructors may run any code: no lock is held here.
+fn free(_py: Python<'_>, dead: Vec<Grave>) {
+    for Grave(object) in dead {
+        // SAFETY: the GIL is held, and the grave owned one reference.
+        unsafe { ffi::Py_DECREF(object.as_ptr()) };
     }
 }
 
@@ -120,7 +171,10 @@ impl Post {
     pub fn leave(&self, item: Item) {
         let mut boxes = self.lock();
         match item {
-            Item::Wake(callback) => boxes.wakes.push(callback),
+            Item::Wake(callback) => {
+                boxes.wakes.push(callback);
+                self.pending.store(true, Ordering::Relaxed);
+            }
             Item::Event { listener, payload, collapse } => {
                 let payload = if boxes.items.len() < MOST_EVENTS {
                     payload
@@ -144,33 +198,43 @@ impl Post {
         self.bell.notify_one();
     }
 
-    /// Frees some of the dead objects. Called at the end of every call that changes a cache.
+    fn bury(&self, dead: impl IntoIterator<Item = Grave>) {
+        let mut boxes = self.lock();
+        boxes.graves.extend(dead);
+        self.pending.store(boxes.pending(), Ordering::Relaxed);
+        if boxes.oldest_grave.is_none() && !boxes.graves.is_empty() {
+            boxes.oldest_grave = Some(Instant::now());
+            self.bell.notify_one();
+        }
+    }
+
+    /// Wakes whoever the core has woken, and frees some of the dead objects. A coroutine of this process need not wait
+    /// until the dispatcher gets the GIL.
     #[inline]
-    pub fn tidy(&self, py: Python<'_>) {
-        if self.graves.load(Ordering::Relaxed) != 0 {
+    fn tidy(&self, py: Python<'_>) {
+        if self.pending.load(Ordering::Relaxed) {
+            self.wake(py);
             self.free(py, GRAVES_PER_CALL);
         }
     }
 
     #[cold]
-    fn free(&self, _py: Python<'_>, most: usize) {
+    fn free(&self, py: Python<'_>, most: usize) {
         let dead = {
             let mut boxes = self.lock();
             let keep = boxes.graves.len().saturating_sub(most);
             let dead = boxes.graves.split_off(keep);
-            self.graves.store(keep, Ordering::Relaxed);
-            boxes.oldest_grave = if keep == 0 { None } else { boxes.oldest_grave };
+            self.pending.store(boxes.pending(), Ordering::Relaxed);
+            if keep == 0 {
+                boxes.oldest_grave = None;
+            }
             dead
         };
-        for Grave(object) in dead {
-            // SAFETY: the GIL is held, and the grave owned one reference. Destructors may run any code: no lock is held.
-            unsafe { ffi::Py_DECREF(object.as_ptr()) };
-        }
+        free(py, dead);
     }
 
-    /// Wakes at once, on this thread, whoever the core has woken: called where a load ends, so that a coroutine of the same
-    /// process need not wait until the dispatcher gets the GIL.
-    pub fn wake_now(&self, py: Python<'_>) {
+    #[cold]
+    fn wake(&self, py: Python<'_>) {
         let wakes = std::mem::take(&mut self.lock().wakes);
         for callback in wakes {
             if let Err(e) = callback.call0(py) {
@@ -195,13 +259,13 @@ impl Post {
     fn wait(&self) -> Option<Vec<Item>> {
         let mut boxes = self.lock();
         loop {
-            if boxes.stopped {
-                return None;
-            }
             if !boxes.wakes.is_empty() || !boxes.items.is_empty() {
                 boxes.records = 0;
                 let wakes = std::mem::take(&mut boxes.wakes).into_iter().map(Item::Wake);
                 return Some(wakes.chain(std::mem::take(&mut boxes.items)).collect());
+            }
+            if boxes.stopped {
+                return None;
             }
             let rest = match boxes.oldest_grave {
                 Some(since) => match GRAVE_REST.checked_sub(since.elapsed()) {
@@ -218,7 +282,7 @@ impl Post {
         }
     }
 
-    /// Ends the dispatcher (`true`), or lets a new one begin.
+    /// Ends the dispatcher once nothing is left (`true`), or lets a new one begin.
     pub fn stop(&self, stopped: bool) {
         self.lock().stopped = stopped;
         self.bell.notify_all();

@@ -9,9 +9,10 @@ use std::time::Duration;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::exit;
 use crate::post::{post, Item};
 
-/// How long a signal (Ctrl-C) may wait: Python can only handle it when we look.
+/// How long a signal (Ctrl-C) may wait: Python handles it on the main thread, and only when we look.
 const SLICE: Duration = Duration::from_millis(50);
 
 type Outcome = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -55,10 +56,17 @@ impl Signal {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { woken: false, callback };
     }
 
-    fn wait(&self) -> bool {
+    /// Waits, without the GIL, for the wake-up, or for a slice of time.
+    fn wait(&self, slice: Option<Duration>) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, _) = self.bell.wait_timeout_while(state, SLICE, |s| !s.woken).unwrap_or_else(PoisonError::into_inner);
-        state.woken
+        let woken = match slice {
+            Some(slice) => {
+                self.bell.wait_timeout_while(state, slice, |s| !s.woken).unwrap_or_else(PoisonError::into_inner).0.woken
+            }
+            None => self.bell.wait_while(state, |s| !s.woken).unwrap_or_else(PoisonError::into_inner).woken,
+        };
+        exit::stay_out_of_a_finalizing_interpreter();
+        woken
     }
 }
 
@@ -92,11 +100,12 @@ impl Waiting {
 
     /// Blocks, without the GIL, until the result is there. Signal handlers run meanwhile; an exception of theirs ends the wait.
     pub fn block(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let slice = if exit::on_main_thread(py)? { Some(SLICE) } else { None };
         loop {
             if let Some(outcome) = self.try_finish(None)? {
                 return outcome(py);
             }
-            while !py.detach(|| self.signal.wait()) {
+            while !py.detach(|| self.signal.wait(slice)) {
                 if let Err(e) = py.check_signals() {
                     self.cancel();
                     return Err(e);
