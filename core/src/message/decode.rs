@@ -216,28 +216,27 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 /// The names of one object so far. JSON libraries keep the first, the last or both of two; so two are refused.
 #[derive(Default)]
-struct Names {
-    few: Vec<String>,
-    many: HashSet<String>,
+struct Names<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
 }
 
-impl Names {
+impl<'a> Names<'a> {
     /// An envelope has at most 13 known fields; a hostile one may have tens of thousands.
     const FEW: usize = 16;
 
-    fn add<E: serde::de::Error>(&mut self, name: &str) -> Result<(), E> {
-        let new = if self.few.len() < Self::FEW {
-            let new = !self.few.iter().any(|n| n == name);
-            self.few.push(name.to_owned());
-            new
-        } else {
-            !self.few.iter().any(|n| n == name) && self.many.insert(name.to_owned())
-        };
-        if new {
-            Ok(())
-        } else {
-            Err(E::custom(format!("{} is given twice", quoted(name))))
+    fn add<E: serde::de::Error>(&mut self, name: &Cow<'a, str>) -> Result<(), E> {
+        let twice = self.few.contains(name)
+            || if self.few.len() < Self::FEW {
+                self.few.push(name.clone());
+                false
+            } else {
+                !self.many.insert(name.clone())
+            };
+        if twice {
+            return Err(E::custom(format!("{} is given twice", quoted(name))));
         }
+        Ok(())
     }
 }
 
