@@ -37,6 +37,8 @@ const SWEEP_EVERY: Nanos = 60 * SECOND;
 const SWEEP_MOST: usize = 10_000;
 /// Brokers take at least this many filters in one SUBSCRIBE (AWS IoT Core's quota).
 const FILTERS_PER_SUBSCRIBE: usize = 8;
+/// How far `max_publish_rate` may be run ahead of.
+const RATE_BURST: Nanos = SECOND / 10;
 /// Each condition is logged at most this often.
 const LOG_EVERY: Nanos = 60 * SECOND;
 
@@ -128,7 +130,7 @@ struct Link {
     ended: bool,
     suspension_check: Nanos,
     suspended: Nanos,
-    /// Theoretical arrival time of the publish rate (GCRA, ITU-T I.371), with a tenth of a second of burst.
+    /// Theoretical arrival time of the publish rate (GCRA, ITU-T I.371).
     rate_at: Nanos,
     logged: HashMap<&'static str, Nanos>,
     reason: String,
@@ -190,7 +192,8 @@ impl Link {
         let wake = self.shared.wake.clone();
         while !self.ended {
             self.tick(clock::now());
-            let sleep = self.due().saturating_sub(clock::now());
+            let now = clock::now();
+            let sleep = self.due(now).saturating_sub(now);
             tokio::select! {
                 biased;
                 Some(event) = events.recv() => {
@@ -493,7 +496,7 @@ impl Link {
 
     // ---- time ----
 
-    fn due(&self) -> Nanos {
+    fn due(&self, now: Nanos) -> Nanos {
         let mut due = self.suspension_check;
         let mut at = |t: Option<Nanos>| due = due.min(t.unwrap_or(Nanos::MAX));
         if let Phase::Waiting(retry) = self.phase {
@@ -504,17 +507,19 @@ impl Link {
         at(self.closing.as_ref().map(|c| c.deadline));
         at(self.alarms.iter().map(|(t, _)| *t).min());
         at(self.awaiting.iter().map(|a| a.deadline).min());
-        let rate = self.rate_gap().map(|_| self.rate_at);
+        let up = matches!(self.phase, Phase::Up);
+        let rate = self.rate_gap().map(|_| self.rate_at.saturating_sub(RATE_BURST));
         for topic in &self.topics {
             at(topic.streams.due());
             at(topic.waiting.iter().map(|w| w.deadline).min());
-            if topic.subscription == Subscription::Granted {
+            // What cannot be sent yet is not due: an answer of the broker comes first.
+            if up && topic.subscription == Subscription::Granted {
                 at(topic.hello_due);
                 let outbox = topic.channel.outbox.lock();
                 at(outbox.due());
                 if outbox.pending() > 0 {
                     at((topic.held_until > 0).then_some(topic.held_until));
-                    at(rate);
+                    at(rate.filter(|at| *at > now));
                 }
             }
         }
@@ -643,7 +648,7 @@ impl Link {
     }
 
     fn may_send(&self, now: Nanos) -> bool {
-        self.rate_gap().is_none() || self.rate_at <= now + SECOND / 10
+        self.rate_gap().is_none() || self.rate_at <= now + RATE_BURST
     }
 
     fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>) {

@@ -1,0 +1,65 @@
+//! What a hit costs beside its peers, in one run: JSON lines for `make bench`.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use unstale::{blocking, CacheConfig, ClientConfig};
+
+const ENTRIES: usize = 10_000;
+const ROUNDS: usize = 15;
+const READS: usize = 200_000;
+
+type Value = Arc<[u8; 64]>;
+
+/// Nanoseconds per call, the median of rounds that take turns, so that whatever else the machine does hits all alike.
+fn race(contenders: &mut [(&str, &mut dyn FnMut(&str))], keys: &[String]) -> Vec<f64> {
+    let mut times = vec![Vec::with_capacity(ROUNDS); contenders.len()];
+    for _ in 0..ROUNDS {
+        for (i, (_, call)) in contenders.iter_mut().enumerate() {
+            let start = Instant::now();
+            for n in 0..READS {
+                // A stride that is coprime to the number of keys visits all of them, without a pattern the CPU would learn.
+                call(&keys[n.wrapping_mul(7919) % keys.len()]);
+            }
+            times[i].push(start.elapsed().as_nanos() as f64 / READS as f64);
+        }
+    }
+    times.iter_mut().map(|t| { t.sort_by(f64::total_cmp); t[t.len() / 2] }).collect()
+}
+
+fn row(what: &str, ns: f64, peer: &str, peer_ns: f64, target: f64) {
+    println!("{}", serde_json::json!({"what": what, "ns": ns, "peer": peer, "peer_ns": peer_ns, "target": target}));
+}
+
+fn main() {
+    let client = blocking::connect(ClientConfig::from_url("memory://bench").unwrap()).unwrap();
+    let cache = client.cache::<Value>("bench", CacheConfig { max_entries: 2 * ENTRIES as u64, ..CacheConfig::default() }).unwrap();
+    let quick = quick_cache::sync::Cache::<String, Value>::new(2 * ENTRIES);
+    let moka = moka::sync::Cache::builder().max_capacity(2 * ENTRIES as u64).time_to_live(Duration::from_secs(300)).build();
+    let keys: Vec<String> = (0..ENTRIES).map(|i| format!("user:{i}")).collect();
+    for key in &keys {
+        let value = Arc::new([7u8; 64]);
+        cache.set(key, value.clone()).unwrap();
+        quick.insert(key.clone(), value.clone());
+        moka.insert(key.clone(), value);
+    }
+    let ns = race(
+        &mut [
+            ("unstale", &mut |k| { black_box(cache.get(k)); }),
+            ("quick_cache", &mut |k| { black_box(quick.get(k)); }),
+            ("moka", &mut |k| { black_box(moka.get(k)); }),
+        ],
+        &keys,
+    );
+    row("Rust hit", ns[0], "quick_cache", ns[1], 1.25);
+    row("Rust hit", ns[0], "moka", ns[2], 0.35);
+
+    let misses: Vec<String> = (0..ENTRIES).map(|i| format!("nobody:{i}")).collect();
+    let start = Instant::now();
+    for key in &misses {
+        cache.invalidate(key).unwrap();
+    }
+    let each = start.elapsed().as_nanos() as f64 / misses.len() as f64;
+    row("invalidation of a key not held, on the caller", each, "1 µs", 1000.0, 1.0);
+}
