@@ -42,9 +42,9 @@ demo:
 	@.ci/setup build broker sqlite dotnet venv
 	@examples/demo/run
 
-bench:
+bench: wheel addon capi
 	@.ci/setup build broker venv
-	@benches/run
+	@tests/bench/run
 
 lint:
 	@.ci/setup build venv lint dotnet
