@@ -546,9 +546,7 @@ impl Link {
             }
         }
         for topic in &mut self.topics {
-            for doubt in topic.streams.poll(now) {
-                topic.doubt(doubt.name());
-            }
+            topic.poll_streams(now);
             topic.settle_waiting(now);
         }
         self.settle_awaiting(now);
@@ -817,7 +815,15 @@ impl Topic {
         self.settle_waiting(now);
     }
 
+    fn poll_streams(&mut self, now: Nanos) {
+        for doubt in self.streams.poll(now) {
+            self.doubt(doubt.name());
+        }
+    }
+
     fn probed(&mut self, returned: Returned, shared: &Shared, now: Nanos) {
+        // Doubt that has fallen due comes before the proof, as on the wire.
+        self.poll_streams(now);
         let fresh = self.target.freshness().fresh();
         match self.proofs.returned(returned, fresh, &shared.bounds, now) {
             Reading::None => return,
