@@ -150,16 +150,19 @@ def show_failure(name, command, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", help="names, or beginnings of names")
+    parser.add_argument("suites", nargs="*", help="first words of their names")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    chosen = [s for s in SUITES if not options.suites or any(s[0].startswith(want) for want in options.suites)]
+    # A suite is named by its first word.
+    chosen = [suite for suite in SUITES if not options.suites or re.split(r"\W", suite[0])[0] in options.suites]
     if options.list:
         print("\n".join(f"{name}: {command}" for name, _, command in SUITES))
         return 0
     if not chosen:
         parser.error(f"no suite is named {', '.join(options.suites)}")
     LOGS.mkdir(parents=True, exist_ok=True)
+    # Ended from outside, a suite must not go on alone: SystemExit passes through `run`.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     rows, started = [], time.monotonic()
     for name, command in [] if options.suites else BUILDS:
