@@ -180,7 +180,12 @@ func (c *Cache[V]) Len() int {
 }
 
 // Namespace is the one that the cache was opened with.
-func (c *Cache[V]) Namespace() string { return c.namespace }
+func (c *Cache[V]) Namespace() string {
+	if c == nil {
+		return ""
+	}
+	return c.namespace
+}
 
 // Stats are the cache's counters since it was opened. Works on a closed client too.
 //

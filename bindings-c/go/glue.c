@@ -178,11 +178,7 @@ unstale_result us_clear_local(uintptr_t cache) { return unstale_cache_clear_loca
 
 size_t us_len(uintptr_t cache) { return unstale_cache_len(CACHE(cache)); }
 
-extern uint64_t unstale_cache_load_timeout(unstale_cache *cache) __attribute__((weak));
-
-uint64_t us_load_timeout(uintptr_t cache) {
-    return unstale_cache_load_timeout ? unstale_cache_load_timeout(CACHE(cache)) : UNSTALE_NO_LIMIT;
-}
+uint64_t us_load_timeout(uintptr_t cache) { return unstale_cache_load_timeout(CACHE(cache)); }
 
 us_bool us_evict(uintptr_t cache, const char *key, size_t len) {
     us_bool answer = {OK, false};

@@ -8,10 +8,6 @@
 #include <stdint.h>
 #include <unstale.h>
 
-#ifndef UNSTALE_CLOSE_TIMEOUT_MS
-#define UNSTALE_CLOSE_TIMEOUT_MS 5000
-#endif
-
 // ---- Freed values -------------------------------------------------------------------------------------------------------
 //
 // The library tells on any thread, often one of its own, that it needs a value no more. Calling Go from there would cost

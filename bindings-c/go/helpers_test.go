@@ -210,6 +210,9 @@ func (b *broker) publish(t testing.TB, topic, payload string) {
 
 var topics atomic.Int64
 
+// greeting is the key with which they make sure of it.
+const greeting = "are you there?"
+
 // pair is two clients of one mosquitto, each with a cache of the same namespace, who hear each other.
 func pair[V any](t testing.TB, b *broker, config unstale.CacheConfig) (here, there *unstale.Cache[V], us, them *unstale.Client) {
 	t.Helper()
@@ -219,14 +222,25 @@ func pair[V any](t testing.TB, b *broker, config unstale.CacheConfig) (here, the
 	here, there = open[V](t, us, "pair", config), open[V](t, them, "pair", config)
 	var none V
 	for _, side := range [][2]*unstale.Cache[V]{{here, there}, {there, here}} {
-		set(t, side[1], "are you there?", none)
+		set(t, side[1], greeting, none)
 		eventually(t, "the two hear each other", func() bool {
-			if _, err := side[0].Invalidate("are you there?"); err != nil {
+			if _, err := side[0].Invalidate(greeting); err != nil {
 				t.Fatal(err)
 			}
-			_, ok := side[1].Get("are you there?")
+			_, ok := side[1].Get(greeting)
 			return !ok
 		})
 	}
 	return here, there, us, them
+}
+
+// mustListen is the address of a listener that never answers.
+func mustListen(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener.Addr().String()
 }
