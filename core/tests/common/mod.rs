@@ -89,6 +89,11 @@ impl Mosquitto {
         format!("mqtt://127.0.0.1:{}", self.port)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running mosquitto").id()
+    }
+
     /// What the broker wrote so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
@@ -126,8 +131,7 @@ impl Mosquitto {
 
     /// Sends a signal, e.g. `"STOP"`, `"CONT"`.
     pub fn signal(&self, name: &str) {
-        let child = self.child.as_ref().expect("a running mosquitto");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(status.success());
     }
 }
