@@ -1,0 +1,5 @@
+using System.Reflection;
+
+// In step with the C library's.
+[assembly: AssemblyVersion("0.1.0.0")]
+[assembly: AssemblyTitle("Unstale")]
