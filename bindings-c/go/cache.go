@@ -79,12 +79,11 @@ func (c *Cache[V]) Get(key string) (V, bool) {
 		return none, false
 	}
 	for range peeks {
-		number := C.us_peek(C.uintptr_t(c.handle), bytesOf(key), C.size_t(len(key)))
-		runtime.KeepAlive(c)
+		number := c.peek(key)
 		if number == 0 {
 			return none, false
 		}
-		if b, ok := lookup[V](uint64(number)); ok {
+		if b, ok := lookup[V](number); ok {
 			return b.value, true
 		}
 	}
@@ -95,6 +94,13 @@ func (c *Cache[V]) Get(key string) (V, bool) {
 		return none, false
 	}
 	return claim[V](uint64(held.number), uintptr(held.owner))
+}
+
+// peek is the number of the value held under key, or 0.
+func (c *Cache[V]) peek(key string) uint64 {
+	number := C.us_peek(C.uintptr_t(c.handle), bytesOf(key), C.size_t(len(key)))
+	runtime.KeepAlive(c)
+	return uint64(number)
 }
 
 // claim is the value of a number whose reference is ours, and gives the reference back.
