@@ -86,3 +86,28 @@ impl Sizes {
         versioned.iter().map(|(key, _)| self.versioned(key)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_upper_limits_and_close_ones() {
+        let src: Arc<str> = "src".into();
+        let sizes = Sizes::new(&src);
+        let mut batch = Batch { first: MAX_INTEGER - 1, all: true, ..Batch::new(MAX_INTEGER, sizes.empty()) };
+        for i in 0..10 {
+            let (key, versioned, tag, prefix) =
+                (format!("k\"{i}"), format!("v\u{1}{i}"), format!("t{i}"), format!("p\n{i}"));
+            batch.size += sizes.name(&key) + sizes.versioned(&versioned) + sizes.name(&tag) + sizes.name(&prefix);
+            batch.keys.push(key);
+            batch.versioned.push((versioned, MAX_INTEGER));
+            batch.tags.push(tag);
+            batch.prefixes.push(prefix);
+            let length = encode(&batch.message(&src)).len();
+            // One comma too many per list.
+            assert_eq!(batch.size, length + 4);
+        }
+        assert_eq!(sizes.versions(&batch.versioned), 10 * sizes.versioned("v\u{1}0"));
+    }
+}

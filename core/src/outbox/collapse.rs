@@ -155,6 +155,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_coarse_fits_into_one_message() {
+        let keys = ["user:1", "user:2", "product:10", "product:11"];
+        let coarse = collapsed(&keys, &[], Limits { max_ops: 2, ..limit(100) });
+        assert_eq!(coarse.prefixes, ["product:1", "user:"]);
+        let coarse = collapsed(&keys, &[], Limits { max_ops: 1, ..limit(100) });
+        assert!(coarse.all && coarse.len() == 1);
+        let coarse = collapsed(&keys, &[], Limits { max_payload: 150, ..limit(100) });
+        assert!(!coarse.all && coarse.size <= 150 && coarse.prefixes.contains(&"user:".to_owned()));
+    }
+
+    #[test]
     fn prefixes_end_at_whole_characters() {
         // The two differ in the second byte of one character.
         let coarse = collapsed(&["k\u{e9}1", "k\u{e8}1", "k\u{e9}2"], &[], limit(2));

@@ -240,6 +240,22 @@ mod tests {
         assert!(answers.len() > 20, "{} distinct of 50", answers.len());
     }
 
+    #[test]
+    fn more_bounds_than_are_remembered_make_for_more_heartbeats_and_never_fewer() {
+        let mut schedule = Schedule::new("a", u64::MAX / 16);
+        let bound_ms = |i: u64| MIN_BOUND_MS + i;
+        for i in 0..3 * MAX_HEARD as u64 {
+            schedule.heard_hello(Some(bound_ms(i)), i);
+        }
+        assert_eq!(schedule.heard.len(), MAX_HEARD);
+        for i in 0..3 * MAX_HEARD as u64 {
+            schedule.acked(HEARD_FOR + i);
+            assert!(schedule.offset(2) <= bound_ms(i) * MS, "number {i} still counts");
+        }
+        schedule.acked(HEARD_FOR + 3 * MAX_HEARD as u64);
+        assert_eq!(schedule.offset(2), u64::MAX / 16);
+    }
+
     proptest! {
         #[test]
         fn the_bound_in_use_is_never_larger_than_any_heard_within_the_hour(

@@ -140,6 +140,32 @@ fn a_full_outbox_collapses_to_a_range_and_never_to_silence() {
 }
 
 #[test]
+fn what_collapsed_still_waits_and_is_not_sent_twice() {
+    let mut outbox = outbox(Limits { limit: 8, ..Limits::default() });
+    outbox.push(versioned("v", 3));
+    for i in 0..8 {
+        outbox.push(keys(&[&format!("u:{i}")]));
+    }
+    let (number, ops) = (outbox.last_number(), outbox.ops_pending());
+    assert_eq!(ops, 2, "a version and a prefix");
+    assert_eq!(
+        [
+            outbox.push(versioned("v", 2)),
+            outbox.push(Operations { prefixes: vec!["u:".into()], ..Operations::default() })
+        ],
+        [number; 2]
+    );
+    assert_eq!(outbox.ops_pending(), ops);
+    // The same key in the other form needs another message.
+    assert_eq!(outbox.push(keys(&["v"])), number + 1);
+    let (_, message) = next(&mut outbox);
+    assert_eq!(
+        (&message.ops.keys[..], &message.ops.prefixes[..]),
+        (&[("v".to_owned(), Some(3))][..], &["u:".to_owned()][..])
+    );
+}
+
+#[test]
 fn unlike_keys_collapse_to_all() {
     let mut outbox = outbox(Limits { limit: 100, ..Limits::default() });
     for i in 0u32..101 {
@@ -211,7 +237,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let name = || "[ab\"]{0,2}(:|\u{e9}|\u{e8})[a-c0-9]{0,3}";
+    // Few, so that they meet; with an escape, and with characters that share a byte.
+    let name = || "[a\"]?(:|\u{e9}|\u{e8})[a-c]?";
     let push = (
         proptest::collection::vec((name(), proptest::option::of(0u64..5)), 0..4),
         proptest::collection::vec(name(), 0..2),
