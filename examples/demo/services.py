@@ -18,7 +18,7 @@ SERVICES = {
     "python": [str(BUILT / "venv/bin/python"), str(EXAMPLES / "python/service.py")],
     "node": ["node", str(BUILT / "node/service.mjs")],
     "go": [str(BUILT / "go-service")],
-    "dotnet": ["mono", str(BUILT / "dotnet/service.exe")],
+    "dotnet": [str(ROOT / "bindings-c/dotnet/run.sh"), str(BUILT / "dotnet/service.dll")],
 }
 
 
