@@ -28,7 +28,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT=1
 export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1    # no libicu
 
 references=()
-for assembly in "$framework"/{Microsoft.CSharp,netstandard,System.*}.dll; do
+for assembly in "$framework"/{Microsoft.*,netstandard,System.*}.dll; do
   case $assembly in
     */System.Private.CoreLib.dll | */System.Private.Uri.dll) ;;
     */System.Private.* | */System.Runtime.WindowsRuntime*) continue ;;    # the insides of others; Windows only
