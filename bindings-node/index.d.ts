@@ -205,9 +205,6 @@ export interface Wrapped<A extends unknown[], V> {
   invalidate(...args: A): Receipt;
 }
 
-/** What may be cached: anything but `undefined` and `null`, which mean "not found". */
-export type Cacheable = {} | string | number | boolean | bigint | symbol;
-
 /** What a loader returns. */
 export type Loaded<V> = V | null | undefined | PromiseLike<V | null | undefined>;
 
@@ -218,11 +215,12 @@ export interface CacheEvents {
 /**
  * One namespace of live values, kept fresh by its client.
  *
- * Values are the very objects that were stored: treat them as read-only.
+ * Values are the very objects that were stored: treat them as read-only. Anything may be a value but `undefined` and `null`,
+ * which mean "not found".
  *
  * Methods throw {@link UnstaleError}: `InvalidArgument` (a key is 1 to 1,024 bytes of UTF-8 without NUL), `Closed`.
  */
-export class Cache<V extends Cacheable = any> extends EventEmitter {
+export class Cache<V extends {} = any> extends EventEmitter {
   private constructor();
   /** The namespace; empty for none. */
   readonly namespace: string;
@@ -291,7 +289,7 @@ export class Client extends EventEmitter {
   /**
    * Opens a cache, once per namespace. A namespace is empty or 1 to 64 of `[A-Za-z0-9._-]`, not beginning with `_`.
    */
-  cache<V extends Cacheable = any>(namespace: string, options?: CacheOptions): Cache<V>;
+  cache<V extends {} = any>(namespace: string, options?: CacheOptions): Cache<V>;
   /** What is known of the connection. */
   status(): Status;
   /**

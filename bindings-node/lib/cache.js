@@ -4,6 +4,7 @@ const native = require('./native.js');
 const { attachCache } = require('./events.js');
 const { UnstaleError, invalid, kindOf } = require('./error.js');
 const { configJson, terms } = require('./options.js');
+const { MADE, mustBeMade } = require('./made.js');
 const { Receipt, Lease } = require('./receipt.js');
 const { Slots, serves, clock, SCRATCH } = require('./slots.js');
 const { Source } = require('./source.js');
@@ -32,7 +33,8 @@ class Cache extends Source {
   /** Hits before those. */
   #hits = 0;
 
-  constructor(client, namespace, config) {
+  constructor(made, client, namespace, config) {
+    mustBeMade(made, 'a cache is opened by `client.cache(namespace)`');
     super();
     const opened = native.cacheOpen(client, namespace, configJson(config));
     this.#number = opened.number;
@@ -76,7 +78,7 @@ class Cache extends Source {
 
   update(key, value, options) {
     const stored = this.#store(native.cacheUpdate, key, value, options);
-    const receipt = new Receipt(stored.result);
+    const receipt = new Receipt(MADE, stored.result);
     if (receipt.stored) this.#slots.keep(key, value, stored.slot);
     return receipt;
   }
@@ -176,13 +178,13 @@ class Cache extends Source {
   }
 
   lease(key) {
-    return new Lease(key, native.cacheLease(this.#number, key));
+    return new Lease(MADE, key, native.cacheLease(this.#number, key));
   }
 
   invalidate(key, options) {
     const { version, ...unknown } = options ?? {};
     if (Object.keys(unknown).length > 0) throw invalid(`unknown option \`${Object.keys(unknown)[0]}\`; possible is version`);
-    return new Receipt(native.cacheInvalidate(this.#number, key, known(version)));
+    return new Receipt(MADE, native.cacheInvalidate(this.#number, key, known(version)));
   }
 
   invalidateMany(keys) {
@@ -196,19 +198,19 @@ class Cache extends Source {
       names.push(key);
       versions.push(known(version) ?? -1);
     }
-    return new Receipt(native.cacheInvalidateMany(this.#number, names, versions));
+    return new Receipt(MADE, native.cacheInvalidateMany(this.#number, names, versions));
   }
 
   invalidateTags(tags) {
-    return new Receipt(native.cacheInvalidateTags(this.#number, list('tags', tags)));
+    return new Receipt(MADE, native.cacheInvalidateTags(this.#number, list('tags', tags)));
   }
 
   invalidatePrefix(prefix) {
-    return new Receipt(native.cacheInvalidatePrefix(this.#number, prefix));
+    return new Receipt(MADE, native.cacheInvalidatePrefix(this.#number, prefix));
   }
 
   invalidateAll() {
-    return new Receipt(native.cacheInvalidateAll(this.#number));
+    return new Receipt(MADE, native.cacheInvalidateAll(this.#number));
   }
 
   evict(key) {

@@ -5,6 +5,7 @@ const { Cache, camelCased } = require('./cache.js');
 const { answer, attachClient } = require('./events.js');
 const { invalid, kindOf } = require('./error.js');
 const { configJson } = require('./options.js');
+const { MADE, mustBeMade } = require('./made.js');
 const { Source } = require('./source.js');
 
 /** Clients that were not closed; they and their caches are kept, also when the program does not. */
@@ -19,7 +20,8 @@ class Client extends Source {
   /** The first line of the log that is news to this client's listeners. */
   #line;
 
-  constructor(number, line) {
+  constructor(made, number, line) {
+    mustBeMade(made, 'a client is made by `await connect(url)`');
     super();
     this.#number = number;
     this.#line = line;
@@ -28,7 +30,7 @@ class Client extends Source {
   }
 
   cache(namespace, config) {
-    const cache = new Cache(this.#number, namespace, config);
+    const cache = new Cache(MADE, this.#number, namespace, config);
     this.#caches.push(cache);
     return cache;
   }
@@ -44,9 +46,11 @@ class Client extends Source {
 
   async close(ms) {
     if (ms !== undefined && typeof ms !== 'number') throw invalid(`\`ms\` must be a number of milliseconds, not ${kindOf(ms)}`);
-    const left = answer((call) => native.clientClose(this.#number, call, ms));
-    // From the call on, nothing is served.
-    for (const cache of this.#caches) cache._closed();
+    const left = answer((call) => {
+      native.clientClose(this.#number, call, ms);
+      // From the call on, nothing is served.
+      for (const cache of this.#caches) cache._closed();
+    });
     try {
       return await left;
     } finally {
@@ -87,7 +91,7 @@ async function connect(url, config) {
   }
   const json = configJson(config);
   const line = native.logPosition();
-  return new Client(await answer((call) => native.clientConnect(call, url ?? undefined, json)), line);
+  return new Client(MADE, await answer((call) => native.clientConnect(call, url ?? undefined, json)), line);
 }
 
 module.exports = { Client, connect };

@@ -54,7 +54,7 @@ const TERMS = {
   tags: [strings, 'an array of strings'],
   dependsOn: [strings, 'an array of strings'],
   version: [number, 'an integer from 0 to 2^53 - 1'],
-  lease: [(value) => value instanceof Lease, 'what `cache.lease(key)` returned'],
+  lease: [(value) => Lease._handle(value) !== undefined, 'what `cache.lease(key)` returned'],
 };
 
 /** The options of a value as the addon reads them; `undefined` if there are none. */

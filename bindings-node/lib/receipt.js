@@ -2,13 +2,15 @@
 
 const native = require('./native.js');
 const { answer } = require('./events.js');
+const { mustBeMade } = require('./made.js');
 const { invalid } = require('./error.js');
 
 /** What an invalidation or update returns. */
 class Receipt {
   #handle;
 
-  constructor(handle) {
+  constructor(made, handle) {
+    mustBeMade(made, 'receipts are returned by `invalidate` and `update`');
     this.#handle = handle;
   }
 
@@ -38,7 +40,8 @@ class Lease {
   #key;
   #handle;
 
-  constructor(key, handle) {
+  constructor(made, key, handle) {
+    mustBeMade(made, 'a lease is taken by `cache.lease(key)`');
     this.#key = key;
     this.#handle = handle;
   }
@@ -53,8 +56,9 @@ class Lease {
     native.leaseRelease(this.#handle);
   }
 
+  /** The addon's side of a lease; `undefined` for anything else. */
   static _handle(lease) {
-    return lease.#handle;
+    return typeof lease === 'object' && lease !== null && #handle in lease ? lease.#handle : undefined;
   }
 }
 if (Symbol.dispose) Object.defineProperty(Lease.prototype, Symbol.dispose, { value: Lease.prototype.release });

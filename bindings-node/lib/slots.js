@@ -11,18 +11,18 @@ const { clock } = require('./events.js');
 const NOW = 0;
 const SCRATCH = 1;
 
-/** A record: four words of eight bytes. The first holds two of four bytes: the state and the epoch. */
+/** A record: four words of eight bytes. The first holds two of four bytes: the state and the generation. */
 const WORDS = 8;
-const EPOCH_OF = 1;
+const BORN = 1;
 const LOADED_AT = 1;
 const YOUNG = 2;
 const EXPIRES_AT = 3;
 const LIVE = -1;
 const FIRST_CHUNK = 1024;
 
-/** The board: the list of ended slots and the epoch (four bytes each), the floor, and a horizon for each of 64 epochs. */
+/** The board: the list of ended slots and the generation (four bytes each), the floor, and horizons of 64 generations. */
 const ENDED = 0;
-const EPOCH = 1;
+const GENERATION = 1;
 const FLOOR = 1;
 const HORIZONS = 2;
 const CELLS = 64;
@@ -110,23 +110,28 @@ function indexIn(slot, chunk) {
 
 /**
  * Whether a value may be served, by the rule of docs/guarantee.md: not ended, not loaded before the floor, not expired, and
- * either younger than the bound or proved fresh. A "no" is not final: the core decides, on an exact clock.
+ * either proved fresh or younger than the bound. A "no" is not final: the core decides, on an exact clock.
  */
 function serves(entry, slots) {
   const { words, times, at } = entry;
   if (words[at] !== LIVE) return false;
-  // After the entry was found: design, rule 4.
-  let now = clock[NOW];
-  if (now === Infinity) now = native.tick();
+  // After the entry was found: design, rule 4. Unknown, it is Infinity, and nothing is served by it.
+  const now = clock[NOW];
+  const born = words[at + BORN];
+  if (
+    born === slots.words[GENERATION] &&
+    now <= times[(at >> 1) + EXPIRES_AT] &&
+    now <= slots.times[HORIZONS + (born & (CELLS - 1))]
+  ) {
+    return true;
+  }
+  return now === Infinity ? native.tick() !== Infinity && serves(entry, slots) : servesByAge(entry, slots, now);
+}
+
+/** Without a proof. `YOUNG` does not lie behind `EXPIRES_AT`. */
+function servesByAge({ times, at }, slots, now) {
   const record = at >> 1;
-  if (times[record + LOADED_AT] < slots.times[FLOOR]) return false;
-  if (now <= times[record + YOUNG]) return true;
-  const epoch = words[at + EPOCH_OF];
-  return (
-    now <= times[record + EXPIRES_AT] &&
-    epoch === slots.words[EPOCH] &&
-    now <= slots.times[HORIZONS + (epoch & (CELLS - 1))]
-  );
+  return times[record + LOADED_AT] >= slots.times[FLOOR] && now <= times[record + YOUNG];
 }
 
 module.exports = { Slots, serves, clock, SCRATCH };

@@ -11,7 +11,8 @@
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use unstale::{cache::Facts, freshness::Vitals};
+use parking_lot::Mutex;
+use unstale::{Facts, Vitals};
 
 use crate::exact::{at_least, at_most};
 use crate::view::View;
@@ -22,7 +23,7 @@ const LIVE: i32 = -1;
 const FIRST_CHUNK: u32 = 1024;
 /// Chunks at most, which is a thousand million slots.
 const MAX_CHUNKS: usize = 20;
-/// Epochs whose horizon has a cell of its own at the same time. `lib/slots.js` has the same number.
+/// Generations whose horizon has a cell of its own at the same time. `lib/slots.js` has the same number.
 const CELLS: usize = 64;
 
 /// What is known of one value. `lib/slots.js` reads it by offsets: four words of eight bytes.
@@ -30,8 +31,8 @@ const CELLS: usize = 64;
 pub struct Record {
     /// [`LIVE`], or: ended, and the number of the next ended slot plus one (0: none).
     state: AtomicI32,
-    /// Low half of the cache's epoch when the value's load started.
-    epoch: AtomicI32,
+    /// The board's generation when the value was stored.
+    generation: AtomicI32,
     /// When the load started, as the bits of a double, in nanoseconds on the library's clock. So are the next two.
     loaded_at: AtomicU64,
     /// Until then the value is served by its age alone.
@@ -45,22 +46,31 @@ pub struct Record {
 struct Board {
     /// The newest ended slot plus one; 0: none.
     ended: AtomicI32,
-    /// Low half of the epoch.
-    epoch: AtomicI32,
+    /// Changes with the epoch and with the floor: a value of the present generation is of the present epoch and was loaded
+    /// after the floor.
+    generation: AtomicI32,
     /// Values loaded before it are not served. Bits of a double.
     floor: AtomicU64,
-    /// Until when values of an epoch are served by the proofs: bits of a double, minus infinity but for the present epoch.
+    /// Until when values of a generation are served by the proofs: bits of a double, minus infinity but for the present one.
     ///
-    /// A cell per epoch, so that a hit needs no order between two loads: the design's rule 4 has the link bump the epoch and
-    /// then store `fresh`, and readers load them the other way round; plain loads in JavaScript promise no such order on
-    /// every machine. Here a new proof is only ever written to the new epoch's cell, which no older value looks at.
+    /// A cell per generation, so that a hit needs no order between two loads: the design's rule 4 has the link bump the epoch
+    /// and then store `fresh`, and readers load them the other way round; plain loads in JavaScript promise no such order on
+    /// every machine. Here a new proof is only ever written to the new generation's cell, which no older value looks at.
     horizons: [AtomicU64; CELLS],
+}
+
+/// What the board says, for writers.
+struct Present {
+    epoch: u64,
+    floor: u64,
+    generation: i32,
 }
 
 /// The slots of one cache.
 pub struct Arena {
     board: Board,
     chunks: [OnceLock<Box<[Record]>>; MAX_CHUNKS],
+    present: Mutex<Present>,
     /// The staleness bound in nanoseconds; zero until the first [`Arena::mirror`].
     bound: AtomicU64,
     /// Called when the list of ended slots turns non-empty, on the thread that ended the slot.
@@ -73,11 +83,12 @@ impl Arena {
         Arc::new(Arena {
             board: Board {
                 ended: AtomicI32::new(0),
-                epoch: AtomicI32::new(0),
+                generation: AtomicI32::new(0),
                 floor: AtomicU64::new(f64::INFINITY.to_bits()),
                 horizons: [const { AtomicU64::new(f64::NEG_INFINITY.to_bits()) }; CELLS],
             },
             chunks: [const { OnceLock::new() }; MAX_CHUNKS],
+            present: Mutex::new(Present { epoch: 0, floor: 0, generation: 0 }),
             bound: AtomicU64::new(0),
             wake: Box::new(wake),
         })
@@ -95,7 +106,7 @@ impl Arena {
         self.chunks[index].get_or_init(|| {
             let ended = || Record {
                 state: AtomicI32::new(0),
-                epoch: AtomicI32::new(0),
+                generation: AtomicI32::new(0),
                 loaded_at: AtomicU64::new(0),
                 young: AtomicU64::new(0),
                 expires_at: AtomicU64::new(0),
@@ -119,24 +130,29 @@ impl Arena {
     pub fn describe(&self, slot: u32, facts: &Facts) {
         let Some(record) = self.record(slot) else { return };
         let young = facts.loaded_at.saturating_add(self.bound()).min(facts.expires_at);
-        record.epoch.store(facts.epoch as i32, Ordering::Relaxed);
         record.loaded_at.store(at_most(facts.loaded_at).to_bits(), Ordering::Relaxed);
         record.young.store(at_most(young).to_bits(), Ordering::Relaxed);
         record.expires_at.store(at_most(facts.expires_at).to_bits(), Ordering::Relaxed);
+        let present = self.present.lock();
+        let current = facts.epoch == present.epoch && facts.loaded_at >= present.floor;
+        // A generation that was before is not met again.
+        let generation = if current { present.generation } else { present.generation.wrapping_sub(1) };
+        record.generation.store(generation, Ordering::Relaxed);
     }
 
     /// Mirrors the cache's state. Called in order, by whoever changed it.
     pub fn mirror(&self, vitals: Vitals) {
         self.bound.store(vitals.bound, Ordering::Relaxed);
         let board = &self.board;
-        let epoch = vitals.epoch as i32;
-        let known = board.epoch.load(Ordering::Relaxed);
-        if epoch != known {
-            board.horizon(known).store(f64::NEG_INFINITY.to_bits(), Ordering::Release);
-            board.epoch.store(epoch, Ordering::Release);
+        let mut present = self.present.lock();
+        if (vitals.epoch, vitals.floor) != (present.epoch, present.floor) {
+            board.horizon(present.generation).store(f64::NEG_INFINITY.to_bits(), Ordering::Release);
+            let generation = present.generation.wrapping_add(1);
+            *present = Present { epoch: vitals.epoch, floor: vitals.floor, generation };
+            board.generation.store(generation, Ordering::Release);
         }
         let horizon = if vitals.fresh == 0 { f64::NEG_INFINITY } else { at_most(vitals.fresh + vitals.grace) };
-        board.horizon(epoch).store(horizon.to_bits(), Ordering::Release);
+        board.horizon(present.generation).store(horizon.to_bits(), Ordering::Release);
         board.floor.store(at_least(vitals.floor).to_bits(), Ordering::Release);
     }
 
@@ -171,8 +187,8 @@ impl Arena {
 }
 
 impl Board {
-    fn horizon(&self, epoch: i32) -> &AtomicU64 {
-        &self.horizons[epoch as u32 as usize % CELLS]
+    fn horizon(&self, generation: i32) -> &AtomicU64 {
+        &self.horizons[generation as u32 as usize % CELLS]
     }
 }
 
