@@ -44,7 +44,7 @@ compile() {
   # Aside, so that nobody meets a half-made one; under its own name, which becomes the assembly's.
   local aside
   aside=$(mktemp -d "$(dirname "$out")/.new.XXXXXX")
-  mcs -nologo -optimize+ -debug- -langversion:7.2 -nostdlib -noconfig "-target:$kind" "-out:$aside/$(basename "$out")" \
+  mcs -nologo -nowarn:1702 -optimize+ -debug- -langversion:7.2 -nostdlib -noconfig "-target:$kind" "-out:$aside/$(basename "$out")" \
     "${references[@]}" "$@" || { rm -rf "$aside"; return 1; }
   mv "$aside/$(basename "$out")" "$out"
   rmdir "$aside"

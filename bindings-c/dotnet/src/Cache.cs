@@ -150,7 +150,7 @@ namespace Unstale
                 }
                 GC.KeepAlive(options?.Lease);
                 Check(result);
-                return new Receipt(receipt);
+                return new Receipt(client, receipt);
             }
         }
 
@@ -192,7 +192,7 @@ namespace Unstale
             var bytes = Text.Key("key", key, out var length);
             IntPtr receipt;
             fixed (byte* p = bytes) Check(Native.CacheInvalidate(number, p, length, &receipt));
-            return new Receipt(receipt);
+            return new Receipt(client, receipt);
         }
 
         /// <summary>Says that <paramref name="version"/> (0 to 2^53 - 1) of a key is now current: entries with a lower version or none
@@ -205,7 +205,7 @@ namespace Unstale
             var bytes = Text.Key("key", key, out var length);
             IntPtr receipt;
             fixed (byte* p = bytes) Check(Native.CacheInvalidateVersion(number, p, length, (ulong)version, &receipt));
-            return new Receipt(receipt);
+            return new Receipt(client, receipt);
         }
 
         static void CheckVersion(long? version)
@@ -257,7 +257,7 @@ namespace Unstale
                 }
                 Check(Native.CacheInvalidateMany(number, first, (UIntPtr)keys.Count, &receipt));
             }
-            return new Receipt(receipt);
+            return new Receipt(client, receipt);
         }
 
         /// <summary>Removes every entry that has one of these tags, here and everywhere else.</summary>
@@ -274,7 +274,7 @@ namespace Unstale
                 var texts = Texts.Write(list, ref at);
                 Check(Native.CacheInvalidateTags(number, texts, (UIntPtr)list.Count, &receipt));
             }
-            return new Receipt(receipt);
+            return new Receipt(client, receipt);
         }
 
         /// <summary>The same.</summary>
@@ -288,7 +288,7 @@ namespace Unstale
             var bytes = Text.Key("prefix", prefix, out var length);
             IntPtr receipt;
             fixed (byte* p = bytes) Check(Native.CacheInvalidatePrefix(number, p, length, &receipt));
-            return new Receipt(receipt);
+            return new Receipt(client, receipt);
         }
 
         /// <summary>Removes everything, here and everywhere else, in a few microseconds however much it is.</summary>
@@ -297,7 +297,7 @@ namespace Unstale
         {
             IntPtr receipt;
             Check(Native.CacheInvalidateAll(number, &receipt));
-            return new Receipt(receipt);
+            return new Receipt(client, receipt);
         }
 
         /// <summary>Removes a key here, and here only; a load of it that is under way is not stored.</summary>

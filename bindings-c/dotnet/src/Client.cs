@@ -17,6 +17,8 @@ namespace Unstale
 
         internal Flights Flights { get; } = new Flights();
 
+        internal bool IsClosed => Flights.IsClosed;
+
         Client(IntPtr number)
         {
             handle = new ClientHandle(number);
@@ -141,11 +143,11 @@ namespace Unstale
         /// <param name="timeout">0 (only look) to ten years, or Timeout.InfiniteTimeSpan.</param>
         /// <exception cref="InvalidArgumentException">Not a token, or a timeout out of range.</exception>
         /// <exception cref="ClosedException">The client was closed.</exception>
-        public bool WaitFor(string token, TimeSpan timeout) => Waits.Block(PollFor(token), Durations.Limit("timeout", timeout));
+        public bool WaitFor(string token, TimeSpan timeout) => Waits.Block(PollFor(token), Durations.Limit("timeout", timeout), () => false);
 
         /// <summary>As <see cref="WaitFor"/>, without blocking a thread of the caller's or of the thread pool.</summary>
         public Task<bool> WaitForAsync(string token, TimeSpan timeout, CancellationToken cancellation = default(CancellationToken)) =>
-            Waits.Async(PollFor(token), Durations.Limit("timeout", timeout), cancellation);
+            Waits.Async(PollFor(token), Durations.Limit("timeout", timeout), cancellation, () => false);
 
         Func<ulong, bool> PollFor(string token)
         {

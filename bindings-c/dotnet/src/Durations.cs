@@ -6,10 +6,13 @@ namespace Unstale
 {
     static class Durations
     {
+        /// The longest duration of the core.
+        static readonly TimeSpan Longest = TimeSpan.FromDays(3650);
+
         /// In milliseconds, rounded up: a wait is never cut short, and one tick is not 0.
         public static ulong Millis(string name, TimeSpan value)
         {
-            if (value < TimeSpan.Zero) throw new InvalidArgumentException($"{name} must be a duration from 0 to ten years, not {value}");
+            if (value < TimeSpan.Zero || value > Longest) throw new InvalidArgumentException($"{name} must be a duration from 0 to ten years, not {value}");
             return ((ulong)value.Ticks + (TimeSpan.TicksPerMillisecond - 1)) / TimeSpan.TicksPerMillisecond;
         }
 

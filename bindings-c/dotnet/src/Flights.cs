@@ -18,7 +18,9 @@ namespace Unstale
         }
 
         readonly Dictionary<ulong, Flight> flights = new Dictionary<ulong, Flight>();
-        bool closed;
+        volatile bool closed;
+
+        public bool IsClosed => closed;
 
         /// To be followed by Leave.
         public Flight Board(ulong id)

@@ -8,10 +8,12 @@ namespace Unstale
     public sealed class Receipt
     {
         readonly ReceiptHandle handle;
+        readonly Client client; // which delivers it
         string token;
 
-        internal unsafe Receipt(IntPtr number)
+        internal unsafe Receipt(Client client, IntPtr number)
         {
+            this.client = client;
             handle = new ReceiptHandle(number);
             byte stored = 0;
             UnstaleException.Check(Native.ReceiptStored(number, &stored));
@@ -40,11 +42,11 @@ namespace Unstale
         /// </summary>
         /// <param name="timeout">0 (only look) to ten years, or Timeout.InfiniteTimeSpan.</param>
         /// <exception cref="InvalidArgumentException">The timeout is out of range.</exception>
-        public bool Delivered(TimeSpan timeout) => Waits.Block(Poll, Durations.Limit("timeout", timeout));
+        public bool Delivered(TimeSpan timeout) => Waits.Block(Poll, Durations.Limit("timeout", timeout), () => client.IsClosed);
 
         /// <summary>As <see cref="Delivered"/>, without blocking a thread of the caller's or of the thread pool.</summary>
         public Task<bool> DeliveredAsync(TimeSpan timeout, CancellationToken cancellation = default(CancellationToken)) =>
-            Waits.Async(Poll, Durations.Limit("timeout", timeout), cancellation);
+            Waits.Async(Poll, Durations.Limit("timeout", timeout), cancellation, () => client.IsClosed);
 
         unsafe bool Poll(ulong timeoutMs)
         {

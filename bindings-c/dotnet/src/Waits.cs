@@ -21,6 +21,7 @@ namespace Unstale
         sealed class Wait
         {
             public Func<ulong, bool> Poll;
+            public Func<bool> Over;
             public long? Deadline;
             public TaskCompletionSource<bool> Done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
         }
@@ -30,22 +31,26 @@ namespace Unstale
 
         static long Now => Stopwatch.GetTimestamp() / (Stopwatch.Frequency / 1000);
 
-        /// On this thread. A limit of null: none.
-        public static bool Block(Func<ulong, bool> poll, ulong? limitMs)
+        /// On this thread. A limit of null: none. Once it is over, false is the last word.
+        public static bool Block(Func<ulong, bool> poll, ulong? limitMs, Func<bool> over)
         {
             if (limitMs != null) return poll(limitMs.Value);
-            while (!poll(BlockMs)) { }
-            return true;
+            for (;;)
+            {
+                var last = over();
+                if (poll(BlockMs)) return true;
+                if (last) return false;
+            }
         }
 
         /// On one of a few threads of our own, so that neither the caller's nor one of the pool is blocked.
-        public static async Task<bool> Async(Func<ulong, bool> poll, ulong? limitMs, CancellationToken cancellation)
+        public static async Task<bool> Async(Func<ulong, bool> poll, ulong? limitMs, CancellationToken cancellation, Func<bool> over)
         {
             // At once, in most cases.
             if (poll(0)) return true;
             cancellation.ThrowIfCancellationRequested();
             if (limitMs == 0) return false;
-            var wait = new Wait { Poll = poll };
+            var wait = new Wait { Poll = poll, Over = over };
             if (limitMs != null) wait.Deadline = Now + (long)Math.Min(limitMs.Value, long.MaxValue / 2);
             Enqueue(wait);
             using (cancellation.Register(() => wait.Done.TrySetCanceled(cancellation)))
@@ -104,8 +109,9 @@ namespace Unstale
             try
             {
                 var left = wait.Deadline == null ? slice : (ulong)Math.Max(0, wait.Deadline.Value - Now);
+                var last = wait.Over();
                 if (wait.Poll(Math.Min(slice, left))) wait.Done.TrySetResult(true);
-                else if (wait.Deadline <= Now) wait.Done.TrySetResult(false);
+                else if (last || wait.Deadline <= Now) wait.Done.TrySetResult(false);
                 else return false;
             }
             catch (Exception e)

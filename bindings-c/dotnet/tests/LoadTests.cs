@@ -201,6 +201,7 @@ static class LoadTests
             var joiner = cache.GetOrLoadAsync("k", () => Task.FromResult("x")).AsTask();
             gate.SetResult("v");
             Is.Equal("v", InTime(joiner));
+            Is.Equal("v", InTime(leader));
         }
     }
 

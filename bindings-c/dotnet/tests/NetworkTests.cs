@@ -41,7 +41,7 @@ static class NetworkTests
             Is.Equal("new", x.Get("k:1"));
             Is.Soon(() => { lock (events) return events.Count == calls.Length; }, "all events");
             Is.True(events.All(e => !e.IsLocal && e.Src == a.Status.Src && e.Seq > 0), "remote ones");
-            Is.True(events[1].Json.Contains("7") && events[4].Prefixes[0] == "k:" && events[5].All, "what they say");
+            Is.True(events[1].Keys[0] == "k:1" && events[3].Tags[0] == "tag" && events[4].Prefixes[0] == "k:" && events[5].All, "what they say");
         }
     }
 
@@ -94,11 +94,15 @@ static class NetworkTests
         var cache = client.OpenCache<string>("w");
         var wait = client.WaitForAsync("u1:another:5:w", Long);
         var blocked = Task.Factory.StartNew(() => client.WaitFor("u1:another:5:w", Long), TaskCreationOptions.LongRunning);
-        var delivered = cache.Invalidate("k").DeliveredAsync(Long);
+        var receipt = cache.Invalidate("k");
+        var delivered = receipt.DeliveredAsync(Long);
+        var clock = Stopwatch.StartNew();
         client.Close(TimeSpan.Zero);
         Is.Thrown<ClosedException>(() => wait);
         Is.Thrown<ClosedException>(() => blocked);
         Is.True(!delivered.Result, "not delivered");
+        Is.True(!receipt.Delivered(Timeout.InfiniteTimeSpan), "never");
+        Is.True(clock.Elapsed < TimeSpan.FromSeconds(5), "at once: " + clock.Elapsed);
     }
 
     [Test]
@@ -149,8 +153,11 @@ static class NetworkTests
         Client.LogLevel = LogLevel.Trace;
         try
         {
-            using (var client = Client.Connect(Broker.Url, Broker.Options())) client.OpenCache<string>("log");
-            Is.Soon(() => { lock (records) return records.Count > 0; }, "records");
+            // Nothing listens there, which is worth a warning.
+            using (Client.Connect("mqtt://127.0.0.1:1", new ClientOptions { Lazy = true }))
+            {
+                Is.Soon(() => { lock (records) return records.Any(r => r.Level == LogLevel.Warn); }, "a warning");
+            }
             lock (records) Is.True(records.All(r => r.Message.Length > 0 && r.Target.Length > 0 && r.Level != LogLevel.Off), "their parts");
             // A handler that throws is reported there.
             using (var client = Client.Connect("memory://log"))
