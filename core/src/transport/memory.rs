@@ -20,8 +20,9 @@ pub(super) struct Memory {
     events: UnboundedSender<Event>,
 }
 
-/// The brokers that some client still holds.
-static BROKERS: LazyLock<Mutex<HashMap<String, Weak<Broker>>>> = LazyLock::new(Mutex::default);
+/// The brokers that some client still holds. By process, too: a child of `fork` inherits brokers whose subscribers have no
+/// threads any more, and perhaps one that a thread of the parent had locked.
+static BROKERS: LazyLock<Mutex<HashMap<(u32, String), Weak<Broker>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Broker {
@@ -37,11 +38,12 @@ struct Routes {
 
 impl Memory {
     pub(super) fn new(name: &str, events: UnboundedSender<Event>) -> Memory {
+        let name = (std::process::id(), name.to_owned());
         let mut brokers = BROKERS.lock();
-        let broker = brokers.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let broker = brokers.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
             brokers.retain(|_, broker| broker.strong_count() > 0);
             let broker = Arc::<Broker>::default();
-            brokers.insert(name.to_owned(), Arc::downgrade(&broker));
+            brokers.insert(name, Arc::downgrade(&broker));
             broker
         });
         Memory { broker, connection: None, events }
