@@ -22,7 +22,9 @@
 // - Callbacks get the `userdata` given with them. Where there is a `userdata_free`, it is called exactly once, after the last
 //   call of the callback, whatever the function returned (so also when it failed); NULL means that there is nothing to free.
 //   A callback must not throw or longjmp. Its strings live only until it returns.
-// - Fork. After `fork`, a child's calls give `UNSTALE_FORKED`; connect again in the child. Freeing works in both.
+// - Fork. In a child, every handle that it inherited gives `UNSTALE_FORKED`; freeing it is allowed, and leaves what is behind it alone
+//   (no destructor of a cached value runs). A child can connect anew, to `memory://` at least: one whose parent had connected by MQTT
+//   gets `UNSTALE_FORKED` for that too, so fork before the first connection, or `exec` in the child.
 
 
 #ifndef UNSTALE_H

@@ -3,16 +3,20 @@
 //! Clients and caches are few and are on the hit path: their handle is the address of a small shell that is emptied when it is
 //! freed, but never given back to the allocator. Everything else is many: its handle is a number in the shape of a pointer,
 //! good for one life of one slot in a table.
+//!
+//! In a child of `fork` every inherited handle is dead, and what it holds is left alone for good: the core behind it may have
+//! locks that a thread of the parent had taken, and has no threads of its own any more.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
+// Not parking_lot's: it hands a lock over to a waiting thread, which in a child of `fork` does not exist.
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use parking_lot::Mutex;
-use unstale_core::Result;
+use unstale_core::{Error, ErrorKind, Result};
 
 use crate::error::invalid;
 
@@ -25,6 +29,7 @@ pub(crate) struct Shell<T> {
 /// Not a number that memory is likely to hold by chance.
 const LIVE: u32 = 0x5e1f_a11e;
 const FREED: u32 = 0x5e1f_dead;
+const INHERITED: u32 = 0x5e1f_f02c;
 
 impl<T: Send + Sync> Shell<T> {
     /// A new shell. Its few bytes are leaked on purpose, see the top of this file.
@@ -32,8 +37,8 @@ impl<T: Send + Sync> Shell<T> {
         let shell =
             Box::new(Shell { state: AtomicU32::new(LIVE), content: UnsafeCell::new(MaybeUninit::new(content)) });
         let shell = Box::into_raw(shell);
-        // Known to leak checkers as reachable.
-        KEPT.0.lock().push(shell as usize);
+        // SAFETY: the box is leaked.
+        lock(&KEPT).push(unsafe { &(*shell).state });
         shell
     }
 
@@ -49,11 +54,12 @@ impl<T: Send + Sync> Shell<T> {
             Some(shell) if shell.state.load(Ordering::Acquire) == LIVE => {
                 Ok(unsafe { (*shell.content.get()).assume_init_ref() })
             }
+            Some(shell) if shell.state.load(Ordering::Relaxed) == INHERITED => Err(inherited()),
             other => Err(misused(what, other.is_none())),
         }
     }
 
-    /// Drops what the shell holds; the second time, nothing.
+    /// Drops what the shell holds; the second time, nothing; in a child that inherited it, nothing either.
     ///
     /// # Safety
     /// As for [`Shell::open`], and no reference to the content is in use.
@@ -67,27 +73,33 @@ impl<T: Send + Sync> Shell<T> {
     }
 }
 
-/// The addresses of all shells.
-pub(crate) static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+/// The states of all shells; also what makes leak checkers see that they are kept on purpose.
+pub(crate) static KEPT: Mutex<Vec<&'static AtomicU32>> = Mutex::new(Vec::new());
 
-pub(crate) struct Kept(Mutex<Vec<usize>>);
-
-impl Kept {
-    /// See [`Table::hold`].
-    pub(crate) fn hold(&self) {
-        std::mem::forget(self.0.lock());
-    }
-
-    /// # Safety
-    /// As for [`Table::release`].
-    pub(crate) unsafe fn release(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.force_unlock() }
+/// For a child of `fork`, which has no other thread.
+pub(crate) fn inherit_shells(kept: &mut [&'static AtomicU32]) {
+    for state in kept {
+        if state.load(Ordering::Relaxed) == LIVE {
+            state.store(INHERITED, Ordering::Relaxed);
+        }
     }
 }
 
+/// The lock, also after a panic under it: nothing here is left half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cold]
-fn misused(what: &str, null: bool) -> unstale_core::Error {
+fn inherited() -> Error {
+    Error::new(
+        ErrorKind::Forked,
+        "this handle was made before the process forked, and its connection stayed in the parent; connect again in the child",
+    )
+}
+
+#[cold]
+fn misused(what: &str, null: bool) -> Error {
     match null {
         true => invalid(format!("{what} is NULL")),
         false => invalid(format!("{what} was freed before, or was never a {what}")),
@@ -110,7 +122,7 @@ pub(crate) struct Table<H, T> {
     handle: PhantomData<fn(H)>,
 }
 
-struct Slots<T> {
+pub(crate) struct Slots<T> {
     all: Vec<Slot<T>>,
     /// First freed, first used again: the longest time until a number comes back.
     free: VecDeque<usize>,
@@ -118,7 +130,26 @@ struct Slots<T> {
 
 struct Slot<T> {
     life: usize,
-    content: Option<T>,
+    content: Content<T>,
+}
+
+enum Content<T> {
+    None,
+    Live(T),
+    /// Never to be touched again, not even dropped.
+    Inherited(ManuallyDrop<T>),
+}
+
+impl<T> Slots<T> {
+    /// For a child of `fork`.
+    pub(crate) fn inherit(&mut self) {
+        for slot in &mut self.all {
+            slot.content = match std::mem::replace(&mut slot.content, Content::None) {
+                Content::Live(content) => Content::Inherited(ManuallyDrop::new(content)),
+                other => other,
+            };
+        }
+    }
 }
 
 impl<H, T> Table<H, T> {
@@ -129,17 +160,17 @@ impl<H, T> Table<H, T> {
     }
 
     pub(crate) fn insert(&self, content: T) -> *mut H {
-        let mut slots = self.slots.lock();
+        let mut slots = self.lock();
         let index = match slots.free.pop_front() {
             Some(index) => index,
             None => {
-                slots.all.push(Slot { life: 0, content: None });
+                slots.all.push(Slot { life: 0, content: Content::None });
                 slots.all.len() - 1
             }
         };
         assert!(index < 1 << INDEX_BITS, "too many open handles");
         let slot = &mut slots.all[index];
-        slot.content = Some(content);
+        slot.content = Content::Live(content);
         ptr::without_provenance_mut(self.kind | slot.life << KIND_BITS | index << (usize::BITS - INDEX_BITS))
     }
 
@@ -147,38 +178,56 @@ impl<H, T> Table<H, T> {
     where
         T: Clone,
     {
-        let mut slots = self.slots.lock();
-        match self.find(&mut slots, handle).and_then(|(_, slot)| slot.content.clone()) {
-            Some(content) => Ok(content),
-            None => Err(misused(self.what, handle.is_null())),
+        let mut slots = self.lock();
+        match self.find(&mut slots, handle).map(|(_, slot)| &slot.content) {
+            Some(Content::Live(content)) => Ok(content.clone()),
+            Some(Content::Inherited(_)) => Err(inherited()),
+            Some(Content::None) | None => Err(misused(self.what, handle.is_null())),
         }
     }
 
-    /// Takes the content out; the handle is dead from then on. The caller drops it, outside the table's lock.
+    /// Takes the content out; the handle is dead from then on, unless it was inherited.
+    pub(crate) fn take(&self, handle: *const H) -> Result<T> {
+        let mut slots = self.lock();
+        if let Some((index, slot)) = self.find(&mut slots, handle) {
+            match std::mem::replace(&mut slot.content, Content::None) {
+                Content::Live(content) => {
+                    Self::end(&mut slots, index);
+                    return Ok(content);
+                }
+                other => {
+                    slot.content = other;
+                    return Err(inherited());
+                }
+            }
+        }
+        Err(misused(self.what, handle.is_null()))
+    }
+
+    /// As [`Table::take`] for a handle that may be anything, and is dead afterwards in any case. The caller drops the content,
+    /// outside the table's lock.
     pub(crate) fn remove(&self, handle: *const H) -> Option<T> {
-        let mut slots = self.slots.lock();
+        let mut slots = self.lock();
         let (index, slot) = self.find(&mut slots, handle)?;
-        let content = slot.content.take()?;
-        slot.life += 1;
+        let content = std::mem::replace(&mut slot.content, Content::None);
+        Self::end(&mut slots, index);
+        match content {
+            Content::Live(content) => Some(content),
+            Content::Inherited(_) | Content::None => None,
+        }
+    }
+
+    fn end(slots: &mut Slots<T>, index: usize) {
+        slots.all[index].life += 1;
         // A slot whose lives are used up is never used again.
-        if slot.life < LIVES {
+        if slots.all[index].life < LIVES {
             slots.free.push_back(index);
         }
-        Some(content)
     }
 
-    /// Takes the lock and keeps it, for the moment of a `fork`.
-    pub(crate) fn hold(&self) {
-        std::mem::forget(self.slots.lock());
-    }
-
-    /// Gives up the lock that [`Table::hold`] took.
-    ///
-    /// # Safety
-    /// This thread holds it.
-    pub(crate) unsafe fn release(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.slots.force_unlock() }
+    /// The table's lock, for the moment of a `fork`.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Slots<T>> {
+        lock(&self.slots)
     }
 
     fn find<'a>(&self, slots: &'a mut Slots<T>, handle: *const H) -> Option<(usize, &'a mut Slot<T>)> {
@@ -187,7 +236,8 @@ impl<H, T> Table<H, T> {
         let life = (number >> KIND_BITS) & (LIVES - 1);
         let index = number >> (usize::BITS - INDEX_BITS);
         let slot = slots.all.get_mut(index)?;
-        (kind == self.kind && life == slot.life).then_some((index, slot))
+        let used = !matches!(slot.content, Content::None);
+        (used && kind == self.kind && life == slot.life).then_some((index, slot))
     }
 }
 

@@ -6,8 +6,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use unstale_core::{blocking, Begin, Joined, Load, Pending, Result};
+use unstale_core::{blocking, Begin, Joined, Load, Pending};
 
 use crate::cache::{open, unstale_cache};
 use crate::error::{invalid, unstale_result};
@@ -108,7 +107,7 @@ pub struct unstale_join {
     _opaque: [u8; 0],
 }
 
-pub(crate) static LOADS: Table<unstale_load, Arc<Mutex<Option<Load<Blob>>>>> = Table::new("load", 4);
+pub(crate) static LOADS: Table<unstale_load, Load<Blob>> = Table::new("load", 4);
 /// Each with its key, for messages.
 pub(crate) static JOINS: Table<unstale_join, Arc<(Pending<Blob>, Box<str>)>> = Table::new("join", 5);
 
@@ -200,7 +199,7 @@ pub unsafe extern "C" fn unstale_cache_begin(
             Begin::Lead(load) => {
                 answer.state = unstale_begin_state::UNSTALE_BEGIN_LEAD as u32;
                 answer.load_id = load.id();
-                answer.load = LOADS.insert(Arc::new(Mutex::new(Some(load))));
+                answer.load = LOADS.insert(load);
             }
             Begin::Join(pending) => {
                 answer.state = unstale_begin_state::UNSTALE_BEGIN_JOIN as u32;
@@ -233,7 +232,7 @@ pub unsafe extern "C" fn unstale_load_finish(
             Some(value) => unsafe { Blob::optional(value, "value")? },
             None => None,
         };
-        let done = take(load)?.finish(value);
+        let done = LOADS.take(load)?.finish(value);
         if !stored.is_null() {
             // SAFETY: non-NULL, and writable by the caller's promise.
             unsafe { *stored = done };
@@ -258,7 +257,7 @@ pub unsafe extern "C" fn unstale_load_fail(load: *mut unstale_load, failure: *co
         }
         // SAFETY: as above.
         let error = unsafe { Blob::optional(&failure.error, "failure.error")? };
-        take(load)?.fail(Arc::new(Failure { code: failure.code, error }));
+        LOADS.take(load)?.fail(Arc::new(Failure { code: failure.code, error }));
         Ok(())
     }
 }
@@ -266,7 +265,7 @@ pub unsafe extern "C" fn unstale_load_fail(load: *mut unstale_load, failure: *co
 /// Gives a load up and frees the handle; whoever joined begins again. NULL, or one ended before: does nothing.
 #[no_mangle]
 pub extern "C" fn unstale_load_abandon(load: *mut unstale_load) {
-    boundary_or!((), { drop(take(load)) })
+    boundary_or!((), { drop(LOADS.remove(load)) })
 }
 
 /// Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several threads may wait with one
@@ -315,12 +314,6 @@ pub unsafe extern "C" fn unstale_join_wait(
 #[no_mangle]
 pub extern "C" fn unstale_join_free(join: *mut unstale_join) {
     boundary_or!((), { drop(JOINS.remove(join)) })
-}
-
-/// Whoever takes the load ends it; a second one finds the handle gone.
-fn take(load: *mut unstale_load) -> Result<Load<Blob>> {
-    let ended = || invalid("load was ended before");
-    LOADS.remove(load).ok_or_else(ended)?.lock().take().ok_or_else(ended)
 }
 
 /// A loader's failure on its way through the core to whoever waits.

@@ -5,10 +5,9 @@ use std::ffi::{c_char, c_void, CString};
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::RwLock;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
@@ -71,7 +70,7 @@ pub unsafe extern "C" fn unstale_set_log(
         if sink.is_some() {
             install()?;
         }
-        let before = std::mem::replace(&mut *SINK.write(), sink);
+        let before = std::mem::replace(&mut *lock(), sink);
         // Each call site remembers whether anybody wanted it.
         tracing::callsite::rebuild_interest_cache();
         if let Some(before) = before {
@@ -95,7 +94,12 @@ struct Record {
 /// Where records go now.
 static SINK: RwLock<Option<Sink>> = RwLock::new(None);
 
-struct Sink {
+/// The lock, for the moment of a `fork`.
+pub(crate) fn lock() -> RwLockWriteGuard<'static, Option<Sink>> {
+    SINK.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) struct Sink {
     level: LevelFilter,
     records: SyncSender<Record>,
     dropped: Arc<AtomicU64>,
@@ -188,16 +192,16 @@ impl Subscriber for Forward {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_event()
             && metadata.target().starts_with("unstale")
-            && SINK.try_read().is_some_and(|sink| sink.as_ref().is_some_and(|sink| *metadata.level() <= sink.level))
+            && SINK.try_read().is_ok_and(|sink| sink.as_ref().is_some_and(|sink| *metadata.level() <= sink.level))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        SINK.try_read().map(|sink| sink.as_ref().map_or(LevelFilter::OFF, |sink| sink.level))
+        SINK.try_read().ok().map(|sink| sink.as_ref().map_or(LevelFilter::OFF, |sink| sink.level))
     }
 
     fn event(&self, event: &Event<'_>) {
         // By try: while the sink changes, and in a child of `fork` that inherited the lock taken, records are lost.
-        let Some(sink) = SINK.try_read() else { return };
+        let Ok(sink) = SINK.try_read() else { return };
         let Some(sink) = sink.as_ref().filter(|sink| sink.process == std::process::id()) else { return };
         let mut text = Text::default();
         event.record(&mut text);

@@ -72,6 +72,7 @@ static void evict_and_clear_local_are_local(void) {
     unstale_receipt *receipt = NULL;
     char *token = NULL;
     begin("evict");
+    settle(other);
     put(cache, "a", "1");
     put(cache, "b", "1");
     put(there, "a", "1");
@@ -237,6 +238,7 @@ static void a_token_lets_another_client_wait(void) {
     char *token = NULL;
     bool reached = false, delivered = false, stored = true;
     begin("token");
+    settle(other);
     put(there, "k", "old");
     OK(unstale_cache_invalidate(cache, KEY("k"), &receipt));
     OK(unstale_receipt_token(receipt, &token));

@@ -141,6 +141,18 @@ static inline unstale_cache *open_cache(unstale_client *client, const char *ns, 
     return cache;
 }
 
+static inline bool is_live(unstale_client *client) {
+    char *json = NULL;
+    bool live;
+    OK(unstale_client_status(client, &json));
+    live = strstr(json, "\"state\":\"live\"") != NULL;
+    unstale_string_free(json);
+    return live;
+}
+
+/* Waits until the caches of a client hear what others publish. */
+static inline void settle(unstale_client *client) { EVENTUALLY(is_live(client)); }
+
 static inline void finish(unstale_client *client, unstale_cache *cache) {
     OK(unstale_client_close(client, 5000, NULL));
     unstale_cache_free(cache);
