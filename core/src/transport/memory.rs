@@ -22,7 +22,9 @@ pub(super) struct Memory {
 
 /// The brokers that some client still holds. By process, too: a child of `fork` inherits brokers whose subscribers have no
 /// threads any more, and perhaps one that a thread of the parent had locked.
-static BROKERS: LazyLock<Mutex<HashMap<(u32, String), Weak<Broker>>>> = LazyLock::new(Mutex::default);
+static BROKERS: LazyLock<Mutex<Brokers>> = LazyLock::new(Mutex::default);
+
+type Brokers = HashMap<(u32, String), Weak<Broker>>;
 
 #[derive(Default)]
 struct Broker {
