@@ -122,8 +122,8 @@ class Readme(unittest.TestCase):
 
     def test_dotnet(self):
         source = self.write("First.cs", "dotnet")
-        self.run_it(ROOT / "bindings-c/dotnet/compile.sh", "-out:first.dll", source)
-        self.prints_the_price(ROOT / "bindings-c/dotnet/run.sh", "first.dll")
+        self.run_it(ROOT / "bindings-c/dotnet/build.sh", self.folder / "out/first.dll", source)
+        self.prints_the_price(ROOT / "bindings-c/dotnet/run.sh", "out/first.dll")
 
 
 if __name__ == "__main__":
