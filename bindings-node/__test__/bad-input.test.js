@@ -188,6 +188,7 @@ test('options of a cache', async (t) => {
     { maxEntries: 1.5 },
     { maxEntries: NaN },
     { maxEntries: '10' },
+    { maxEntries: 2 ** 24 },
     { ttl: -1 },
     { ttl: 0 },
     { ttl: NaN },

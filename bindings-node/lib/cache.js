@@ -24,6 +24,7 @@ class Cache extends Source {
   #namespace;
   #slots;
   #map;
+  #values;
   #loadTimeout;
   /** Promises of the loads that were begun here, by the core's number of each. */
   #flights = new Map();
@@ -40,8 +41,9 @@ class Cache extends Source {
     this.#number = opened.number;
     this.#namespace = namespace;
     this.#loadTimeout = opened.loadTimeout ?? undefined;
-    this.#slots = new Slots(opened.number, opened.board);
+    this.#slots = new Slots(opened.number, opened.board, opened.firstChunk);
     this.#map = this.#slots.map;
+    this.#values = this.#slots.values;
     attachCache(opened.number, this);
   }
 
@@ -56,18 +58,18 @@ class Cache extends Source {
   }
 
   get(key) {
-    const entry = this.#map.get(key);
-    if (entry !== undefined && serves(entry, this.#slots)) {
-      this.#ring[this.#recent++ & (RING - 1)] = entry.slot;
-      return entry.value;
+    const slot = this.#map.get(key);
+    if (slot !== undefined && serves(this.#slots, slot)) {
+      this.#ring[this.#recent++ & (RING - 1)] = slot;
+      return this.#values[slot];
     }
-    const slot = native.cacheGet(this.#number, key);
-    return slot === NONE ? undefined : this.#slots.entries[slot]?.value;
+    const found = native.cacheGet(this.#number, key);
+    return found === NONE ? undefined : this.#values[found];
   }
 
   has(key) {
-    const entry = this.#map.get(key);
-    return (entry !== undefined && serves(entry, this.#slots)) || native.cacheHas(this.#number, key);
+    const slot = this.#map.get(key);
+    return (slot !== undefined && serves(this.#slots, slot)) || native.cacheHas(this.#number, key);
   }
 
   set(key, value, options) {
@@ -93,10 +95,10 @@ class Cache extends Source {
   }
 
   getOrLoad(key, loader, options) {
-    const entry = this.#map.get(key);
-    if (entry !== undefined && serves(entry, this.#slots)) {
-      this.#ring[this.#recent++ & (RING - 1)] = entry.slot;
-      return Promise.resolve(entry.value);
+    const slot = this.#map.get(key);
+    if (slot !== undefined && serves(this.#slots, slot)) {
+      this.#ring[this.#recent++ & (RING - 1)] = slot;
+      return Promise.resolve(this.#values[slot]);
     }
     return this.#readThrough(key, loader, options);
   }
@@ -107,7 +109,7 @@ class Cache extends Source {
     for (;;) {
       const step = native.cacheBegin(this.#number, key, given);
       if (step === NONE) return undefined;
-      if (step >= 0) return this.#slots.entries[step].value;
+      if (step >= 0) return this.#values[step];
       const load = clock[SCRATCH];
       if (step === LEAD) return this.#lead(load, key, loader);
       const { value, late } = await this.#join(load, key);
@@ -235,8 +237,8 @@ class Cache extends Source {
     this.#recent = 0;
     const keys = [];
     for (const slot of slots) {
-      const entry = this.#slots.entries[slot];
-      if (entry !== undefined) keys.push(entry.key);
+      const key = this.#slots.keys[slot];
+      if (key !== undefined) keys.push(key);
     }
     return keys.length === 0 ? undefined : keys.join('\0');
   }

@@ -19,10 +19,11 @@ use crate::view::View;
 
 /// A record's state while its value may be served. Any other state is a link of the list of ended slots.
 const LIVE: i32 = -1;
-/// Records in the first chunk; each further chunk doubles. `lib/slots.js` has the same number.
-const FIRST_CHUNK: u32 = 1024;
-/// Chunks at most, which is a thousand million slots.
-const MAX_CHUNKS: usize = 20;
+/// Records in the first chunk: at least, at most. It has room for all entries and some ended ones, unless the cache is very
+/// large; its memory is not touched before it is used.
+const FIRST_CHUNK: (u64, u64) = (1 << 10, 1 << 20);
+/// Each further chunk doubles; so many make at least a million slots and fewer than 2^30.
+const MAX_CHUNKS: usize = 10;
 /// Generations whose horizon has a cell of its own at the same time. `lib/slots.js` has the same number.
 const CELLS: usize = 64;
 
@@ -69,6 +70,7 @@ struct Present {
 /// The slots of one cache.
 pub struct Arena {
     board: Board,
+    first: u32,
     chunks: [OnceLock<Box<[Record]>>; MAX_CHUNKS],
     present: Mutex<Present>,
     /// The staleness bound in nanoseconds; zero until the first [`Arena::mirror`].
@@ -78,9 +80,11 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An arena without slots.
-    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+    /// An arena for about so many entries, without slots yet.
+    pub fn new(entries: u64, wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let (least, most) = FIRST_CHUNK;
         Arc::new(Arena {
+            first: (entries + entries / 16 + least).min(most) as u32,
             board: Board {
                 ended: AtomicI32::new(0),
                 generation: AtomicI32::new(0),
@@ -99,20 +103,16 @@ impl Arena {
         View::of(self.clone(), |arena| &arena.board)
     }
 
+    /// Slots in the first chunk.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
     /// Makes the next chunk of slots; none when there are as many as there can be.
     pub fn grow(self: &Arc<Self>) -> Option<View<Arena>> {
         let index = self.chunks.iter().position(|chunk| chunk.get().is_none())?;
-        let size = (FIRST_CHUNK as usize) << index;
-        self.chunks[index].get_or_init(|| {
-            let ended = || Record {
-                state: AtomicI32::new(0),
-                generation: AtomicI32::new(0),
-                loaded_at: AtomicU64::new(0),
-                young: AtomicU64::new(0),
-                expires_at: AtomicU64::new(0),
-            };
-            std::iter::repeat_with(ended).take(size).collect()
-        });
+        let size = (self.first as usize) << index;
+        self.chunks[index].get_or_init(|| Record::zeroed(size));
         Some(View::of(self.clone(), |arena| &**arena.chunks[index].get().expect("it was just made")))
     }
 
@@ -162,8 +162,8 @@ impl Arena {
     }
 
     fn record(&self, slot: u32) -> Option<&Record> {
-        let chunk = ((slot / FIRST_CHUNK) + 1).ilog2();
-        let first = FIRST_CHUNK * ((1 << chunk) - 1);
+        let chunk = ((slot / self.first) + 1).ilog2();
+        let first = self.first * ((1 << chunk) - 1);
         self.chunks.get(chunk as usize)?.get()?.get((slot - first) as usize)
     }
 
@@ -183,6 +183,16 @@ impl Arena {
         if newest == 0 {
             (self.wake)();
         }
+    }
+}
+
+impl Record {
+    /// Ended records, in memory that the system hands out when it is first used.
+    fn zeroed(count: usize) -> Box<[Record]> {
+        const { assert!(size_of::<Record>() == 4 * size_of::<u64>() && align_of::<Record>() == align_of::<u64>()) };
+        let words = Box::into_raw(vec![0u64; count * 4].into_boxed_slice());
+        // SAFETY: the same bytes in the same layout, as just asserted; atomics may hold any bits.
+        unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(words.cast::<Record>(), count)) }
     }
 }
 

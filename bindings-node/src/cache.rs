@@ -22,6 +22,9 @@ use crate::text::Text;
 
 /// Instead of a slot: nothing is held, or nothing was found.
 pub const NONE: i32 = -1;
+/// A `Map` of V8 holds at most 2^24 entries; some room is left for those that are replaced.
+const MAX_ENTRIES: u64 = 16_000_000;
+
 /// A cache, its memory and its open loads.
 pub struct Held {
     /// The core's cache.
@@ -70,6 +73,8 @@ pub struct Opened<'env> {
     pub number: u32,
     /// The memory of its board.
     pub board: Unknown<'env>,
+    /// Slots in the first chunk of memory.
+    pub first_chunk: u32,
     /// How long callers wait for another caller's load, in ms.
     pub load_timeout: Option<f64>,
 }
@@ -80,11 +85,16 @@ pub fn cache_open(env: &Env, client: u32, namespace: Text, json: Text) -> napi::
     let (number, arena, load_timeout) = Runtime::enter(env, |runtime| {
         let namespace = namespace.get("namespace")?;
         let config = CacheConfig::parse(options(json)?, Dialect::NODE)?;
+        if config.max_entries > MAX_ENTRIES {
+            let message =
+                format!("option `maxEntries` must be at most {MAX_ENTRIES} in Node, not {}", config.max_entries);
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         let load_timeout = config.load_timeout.map(|timeout| timeout.as_secs_f64() * 1e3);
         let connection = runtime.client(client)?;
         runtime.add_cache(|number| {
             let mailbox = runtime.mailbox.clone();
-            let arena = Arena::new(move || mailbox.post(Event::Ended(number)));
+            let arena = Arena::new(config.max_entries, move || mailbox.post(Event::Ended(number)));
             let cache = connection.client.cache::<Slot>(&namespace, config)?;
             let mirror = arena.clone();
             cache.mirror(move |vitals| mirror.mirror(vitals));
@@ -92,7 +102,7 @@ pub fn cache_open(env: &Env, client: u32, namespace: Text, json: Text) -> napi::
             Ok((held, (number, arena, load_timeout)))
         })
     })?;
-    Ok(Opened { number, board: arena.board().into_buffer(env)?, load_timeout })
+    Ok(Opened { number, first_chunk: arena.first(), board: arena.board().into_buffer(env)?, load_timeout })
 }
 
 /// JavaScript has forgotten this cache.
