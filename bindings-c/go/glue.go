@@ -13,6 +13,8 @@ package unstale
 // #cgo noescape us_stats
 // #cgo noescape us_close
 // #cgo noescape us_wait_for
+// #cgo noescape us_nothing
+// #cgo nocallback us_nothing
 // #cgo noescape us_peek
 // #cgo nocallback us_peek
 // #cgo noescape us_get

@@ -82,6 +82,8 @@ unstale_result us_stats(uintptr_t cache, char **json);
 unstale_result us_close(uintptr_t client, uint64_t timeout_ms, size_t *unsent);
 us_bool us_wait_for(uintptr_t client, const char *token, uint64_t timeout_ms);
 
+// Does nothing: for benchmarks, what a call costs.
+size_t us_nothing(uintptr_t cache, const char *key, size_t len);
 size_t us_peek(uintptr_t cache, const char *key, size_t len);
 us_begun us_get(uintptr_t cache, const char *key, size_t len);
 us_bool us_contains(uintptr_t cache, const char *key, size_t len);

@@ -6,8 +6,12 @@ import (
 	"time"
 )
 
-// waitSlice is how long a wait stays in C at a time: so long lives the thread of a wait that was cancelled.
-const waitSlice = 200 * time.Millisecond
+// waitSlice is how long a wait stays in C at a time: so long lives the thread of a wait that was cancelled. When all turns
+// are taken they are shorter, so that the next one's comes soon.
+const (
+	waitSlice    = 200 * time.Millisecond
+	crowdedSlice = 20 * time.Millisecond
+)
 
 // waiters bounds the threads that waits hold in C at the same time (Go ends the process at 10,000 threads); further waits
 // take turns.
@@ -35,6 +39,9 @@ func wait(ctx context.Context, poll func(timeout time.Duration) (bool, error)) (
 				return
 			}
 			slice := waitSlice
+			if len(waiters) == cap(waiters) {
+				slice = crowdedSlice
+			}
 			if deadline, ok := ctx.Deadline(); ok {
 				slice = max(0, min(slice, time.Until(deadline)))
 			}
