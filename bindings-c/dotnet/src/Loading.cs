@@ -89,17 +89,22 @@ namespace Unstale
         /// True: there is a value, or it is known that there is none. Else begun says who loads.
         unsafe bool Begin(string key, SetOptions options, out NativeBegun begun, out T value)
         {
+            NativeBegun native;
+            Check(options == null ? Text.Begin(number, key, &native) : BeginWith(key, options, &native));
+            begun = native;
+            value = native.State == BeginState.Hit ? Claim<T>(&native.Value) : default(T);
+            return native.State == BeginState.Hit || native.State == BeginState.Absent;
+        }
+
+        unsafe NativeResult BeginWith(string key, SetOptions options, NativeBegun* begun)
+        {
             using (var terms = Terms.Of(options))
             {
                 var bytes = Text.Key("key", key, out var length);
-                NativeBegun native;
                 NativeResult result;
-                fixed (byte* p = bytes) result = Native.CacheBegin(number, p, length, terms.Pointer, &native);
-                GC.KeepAlive(options?.Lease);
-                Check(result);
-                begun = native;
-                value = native.State == BeginState.Hit ? Claim<T>(&native.Value) : default(T);
-                return native.State == BeginState.Hit || native.State == BeginState.Absent;
+                fixed (byte* p = bytes) result = Native.CacheBegin(number, p, length, terms.Pointer, begun);
+                GC.KeepAlive(options.Lease);
+                return result;
             }
         }
 

@@ -80,6 +80,24 @@ namespace Unstale
             return PeekLong(cache, key);
         }
 
+        /// Begins a read-through without options, in the way of Peek.
+        public static NativeResult Begin(IntPtr cache, string key, NativeBegun* begun)
+        {
+            if (key != null && (uint)key.Length <= Short)
+            {
+                var bytes = stackalloc byte[Short];
+                if (Ascii(key, bytes)) return Native.CacheBegin(cache, bytes, (UIntPtr)key.Length, null, begun);
+            }
+            return BeginLong(cache, key, begun);
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static NativeResult BeginLong(IntPtr cache, string key, NativeBegun* begun)
+        {
+            var bytes = Key("key", key, out var length);
+            fixed (byte* p = bytes) return Native.CacheBegin(cache, p, length, null, begun);
+        }
+
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static bool Ascii(string text, byte* bytes)
         {
