@@ -46,13 +46,18 @@ impl CacheBase {
     }
 }
 
+/// Entries that may be read through with the GIL held: some milliseconds, about as long as getting it back can take.
+const SHORT_SCAN: usize = 20_000;
+
 /// `(done, value)` of a load that someone else led; not done: start over.
 fn joined(py: Python<'_>, outcome: Joined<Held>) -> PyResult<Py<PyAny>> {
     let (done, value) = match outcome {
         Joined::Value(value) => (true, value.to_py(py)),
         Joined::Absent => (true, py.None()),
         Joined::Again => (false, py.None()),
-        Joined::TimedOut => return Err(kind(py, ErrorKind::Timeout, "another caller's load of this key took longer than load_timeout")),
+        Joined::TimedOut => {
+            return Err(kind(py, ErrorKind::Timeout, "another caller's load of this key took longer than load_timeout"))
+        }
         Joined::Failed(failure) => {
             return Err(match failure.downcast_ref::<Failure>() {
                 Some(own) => own.raised(py),
@@ -89,7 +94,11 @@ fn value_to_keep<'py>(value: Bound<'py, PyAny>) -> PyResult<Held> {
 #[pymethods]
 impl CacheBase {
     #[new]
-    fn new(client: &Bound<'_, ClientHandle>, namespace: &Bound<'_, PyAny>, given: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn new(
+        client: &Bound<'_, ClientHandle>,
+        namespace: &Bound<'_, PyAny>,
+        given: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         let py = client.py();
         let config = CacheConfig::parse(options(given)?, Dialect::JSON).raise(py)?;
         let cache = client.get().core().cache(text(namespace, "namespace")?, config).raise(py)?;
@@ -153,7 +162,12 @@ impl CacheBase {
     ///
     /// With version: entries of that version or a higher one stay.
     #[pyo3(signature = (key, *, version=None))]
-    fn invalidate(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: Option<&Bound<'_, PyAny>>) -> PyResult<Receipt> {
+    fn invalidate(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        version: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Receipt> {
         let key = text(key, "key")?;
         match version.map(crate::convert::version).transpose()? {
             None => done(py, || self.cache.invalidate(key)),
@@ -185,7 +199,10 @@ impl CacheBase {
     /// Invalidates every key that begins with prefix.
     fn invalidate_prefix(&self, py: Python<'_>, prefix: &Bound<'_, PyAny>) -> PyResult<Receipt> {
         let prefix = text(prefix, "prefix")?;
-        done(py, || self.cache.invalidate_prefix(prefix))
+        if self.cache.len() <= SHORT_SCAN {
+            return done(py, || self.cache.invalidate_prefix(prefix));
+        }
+        done(py, || py.detach(|| self.cache.invalidate_prefix(prefix)))
     }
 
     /// Invalidates everything, in constant time.

@@ -62,7 +62,10 @@ fn type_name(object: &Bound<'_, PyAny>) -> String {
 /// Several strings: any iterable of `str` but a `str`, which would be taken apart into letters.
 pub fn texts(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<String>> {
     if object.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(format!("{what} must be a list of str, not a str; write [{}]", object.repr()?)));
+        return Err(PyTypeError::new_err(format!(
+            "{what} must be a list of str, not a str; write [{}]",
+            object.repr()?
+        )));
     }
     let items = object
         .try_iter()
@@ -97,7 +100,10 @@ fn seconds(object: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
 pub fn duration(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Duration> {
     match seconds(object)? {
         Some(value) => Dialect::JSON.duration(name, value).raise(object.py()),
-        None => Err(PyTypeError::new_err(format!("{name} must be seconds (int or float) or a timedelta, not {}", type_name(object)))),
+        None => Err(PyTypeError::new_err(format!(
+            "{name} must be seconds (int or float) or a timedelta, not {}",
+            type_name(object)
+        ))),
     }
 }
 
@@ -106,9 +112,9 @@ pub fn version(object: &Bound<'_, PyAny>) -> PyResult<u64> {
     if !object.is_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
         return Err(PyTypeError::new_err(format!("version must be an int, not {}", type_name(object))));
     }
-    object
-        .extract::<u64>()
-        .map_err(|_| kind(object.py(), ErrorKind::InvalidArgument, format!("version must be from 0 to 2^53 - 1, not {object}")))
+    object.extract::<u64>().map_err(|_| {
+        kind(object.py(), ErrorKind::InvalidArgument, format!("version must be from 0 to 2^53 - 1, not {object}"))
+    })
 }
 
 /// The core's options of these keyword arguments.
@@ -158,9 +164,9 @@ fn json(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Value> {
         }
     }
     if let Some(number) = seconds(value)? {
-        return Number::from_f64(number)
-            .map(Value::Number)
-            .ok_or_else(|| kind(py, ErrorKind::Config, format!("option `{name}` must be a finite number, not {value}")));
+        return Number::from_f64(number).map(Value::Number).ok_or_else(|| {
+            kind(py, ErrorKind::Config, format!("option `{name}` must be a finite number, not {value}"))
+        });
     }
     if let Ok(nested) = value.cast::<PyDict>() {
         return Ok(Value::Object(options(nested)?));

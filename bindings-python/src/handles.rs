@@ -101,7 +101,11 @@ impl Receipt {
     }
 
     fn __repr__(&self) -> String {
-        format!("<unstale.Receipt token={:?} stored={}>", self.receipt.token(), if self.receipt.stored() { "True" } else { "False" })
+        format!(
+            "<unstale.Receipt token={:?} stored={}>",
+            self.receipt.token(),
+            if self.receipt.stored() { "True" } else { "False" }
+        )
     }
 
     fn __reduce__(&self) -> PyResult<()> {

@@ -4,7 +4,8 @@
 //! to 5 ms while Python is busy. So a [`Held`] shares one reference to its object by a counter of its own, and when the last
 //! share goes the object is put in the graveyard, which is emptied by a thread that has the GIL anyway.
 
-use std::cell::Cell;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use std::arch::asm;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -33,8 +34,25 @@ pub struct Held {
 
 const DIRECT: usize = 1;
 
-thread_local! {
-    static DIRECT_COPIES: Cell<bool> = const { Cell::new(false) };
+/// The thread whose copies are direct ones, or 0. Only who has the GIL writes it, so one is enough; a thread-local flag would
+/// cost a call of the dynamic linker's at each of three places.
+static DIRECT_COPIES: AtomicUsize = AtomicUsize::new(0);
+
+/// A number of this thread's own, never 0: where its thread-local storage is.
+#[inline]
+fn this_thread() -> usize {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        let at: usize;
+        // SAFETY: the first word that `fs` points to is its own address (System V ABI, thread-local storage).
+        unsafe { asm!("mov {}, fs:0", out(reg) at, options(nostack, preserves_flags, readonly, pure)) };
+        at
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    {
+        thread_local!(static HERE: u8 = const { 0 });
+        HERE.with(|here| std::ptr::from_ref(here).addr())
+    }
 }
 
 // SAFETY: without the GIL a `Held` only touches its own atomic counter and the graveyard; the object itself is reached
@@ -103,7 +121,8 @@ impl Held {
     /// Shows the object to Python's garbage collector as a reference owned by the visitor's caller.
     pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         // SAFETY: the collector runs with the GIL held; `ManuallyDrop` gives back no reference that we did not take.
-        let object = unsafe { ManuallyDrop::new(Bound::from_owned_ptr(Python::assume_attached(), self.as_ptr()).unbind()) };
+        let object =
+            unsafe { ManuallyDrop::new(Bound::from_owned_ptr(Python::assume_attached(), self.as_ptr()).unbind()) };
         visit.call(&*object)
     }
 }
@@ -114,10 +133,10 @@ pub fn with_direct_copies<R>(_py: Python<'_>, look_up: impl FnOnce() -> R) -> R 
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
-            DIRECT_COPIES.set(false);
+            DIRECT_COPIES.store(0, Ordering::Relaxed);
         }
     }
-    DIRECT_COPIES.set(true);
+    DIRECT_COPIES.store(this_thread(), Ordering::Relaxed);
     let _reset = Reset;
     look_up()
 }
@@ -129,8 +148,8 @@ impl Clone for Held {
             return Python::attach(|py| Held::new(self.to_py(py).into_bound(py)));
         }
         let shared = self.shared();
-        if DIRECT_COPIES.get() {
-            // SAFETY: the flag is only set by a thread that holds the GIL, for as long as it does.
+        if DIRECT_COPIES.load(Ordering::Relaxed) == this_thread() {
+            // SAFETY: that is only so on a thread that holds the GIL, for as long as it does.
             unsafe { ffi::Py_INCREF(shared.object.as_ptr()) };
             return Held::direct(shared.object);
         }

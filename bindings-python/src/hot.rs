@@ -131,7 +131,12 @@ unsafe extern "C" fn contains(slf: *mut PyObject, key: *mut PyObject) -> c_int {
 }
 
 /// `get(key, default=None)`
-unsafe extern "C-unwind" fn get(slf: *mut PyObject, args: *const *mut PyObject, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+unsafe extern "C-unwind" fn get(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
     raw(null_mut(), |py| {
         // SAFETY: of the fast calling convention: `count` arguments, then one per name in `names`.
         let (key, default) = unsafe {
@@ -171,9 +176,13 @@ unsafe fn get_arguments(
 ) -> PyResult<(*mut PyObject, *mut PyObject)> {
     let mut given = [null_mut(); 2];
     // SAFETY: the caller's word.
-    let (positional, names) = unsafe { (std::slice::from_raw_parts(args, count as usize), Borrowed::from_ptr_or_opt(py, names)) };
+    let (positional, names) =
+        unsafe { (std::slice::from_raw_parts(args, count as usize), Borrowed::from_ptr_or_opt(py, names)) };
     if positional.len() > 2 {
-        return Err(PyTypeError::new_err(format!("get() takes a key and a default, but {} arguments were given", positional.len())));
+        return Err(PyTypeError::new_err(format!(
+            "get() takes a key and a default, but {} arguments were given",
+            positional.len()
+        )));
     }
     given[..positional.len()].copy_from_slice(positional);
     for (i, name) in names.iter().flat_map(|names| names.cast::<PyTuple>()).flat_map(|names| names.iter().enumerate()) {
@@ -191,6 +200,18 @@ unsafe fn get_arguments(
         return Err(PyTypeError::new_err("get() missing 1 required positional argument: 'key'"));
     }
     Ok((given[0], given[1]))
+}
+
+/// `_hit(key)`: the first half of a read-through; `MISSING` on a miss.
+unsafe extern "C" fn hit(slf: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
+    raw(null_mut(), |py| {
+        // SAFETY: Python passes live objects, `slf` of our type.
+        let (base, text) = unsafe { (base(py, slf), key_text(py, key)?) };
+        Ok(match look_up_first(py, base, text) {
+            Some(value) => value.into_ptr(py),
+            None => missing(py).clone_ref(py).into_ptr(),
+        })
+    })
 }
 
 extern "C-unwind" {
@@ -249,7 +270,8 @@ unsafe fn load_call(
     names: *mut PyObject,
 ) -> PyResult<[*mut PyObject; 3]> {
     // SAFETY: the caller's word: `count` live arguments, then one per name.
-    let (positional, names) = unsafe { (std::slice::from_raw_parts(args, count as usize), Borrowed::from_ptr_or_opt(py, names)) };
+    let (positional, names) =
+        unsafe { (std::slice::from_raw_parts(args, count as usize), Borrowed::from_ptr_or_opt(py, names)) };
     // SAFETY: as above.
     let positional = PyTuple::new(py, positional.iter().map(|a| unsafe { Borrowed::from_ptr(py, *a) }))?;
     let named = PyDict::new(py);
@@ -275,7 +297,8 @@ const GET_OR_LOAD: &CStr = c"get_or_load($self, key, loader, *, ttl=None, tags=N
     stored. None means not found: it is returned, and stored only with negative_ttl. An exception of the loader reaches\n\
     everyone who waited for it.";
 
-type FastMethod = unsafe extern "C-unwind" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
+type FastMethod =
+    unsafe extern "C-unwind" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
 type FastFunction = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
 
 fn method(name: &'static CStr, body: FastMethod, doc: &'static CStr) -> ffi::PyMethodDef {
@@ -283,31 +306,69 @@ fn method(name: &'static CStr, body: FastMethod, doc: &'static CStr) -> ffi::PyM
     // for its type.
     let body = unsafe { std::mem::transmute::<FastMethod, ffi::PyCFunction>(body) };
     let body = ffi::PyMethodDefPointer { PyCFunction: body };
-    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth: body, ml_flags: METH_FASTCALL | ffi::METH_KEYWORDS, ml_doc: doc.as_ptr() }
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: body,
+        ml_flags: METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// The methods' definitions. Python keeps pointers to them for as long as a type lives, which is for good.
+fn methods(py: Python<'_>) -> *mut ffi::PyMethodDef {
+    static METHODS: PyOnceLock<usize> = PyOnceLock::new();
+    let made = METHODS.get_or_init(py, || {
+        let class_getitem: ffi::PyCFunction = class_getitem;
+        let methods = Box::new([
+            method(c"get", get, GET),
+            method(c"get_or_load", get_or_load, GET_OR_LOAD),
+            ffi::PyMethodDef {
+                ml_name: c"_hit".as_ptr(),
+                ml_meth: ffi::PyMethodDefPointer { PyCFunction: hit },
+                ml_flags: ffi::METH_O,
+                ml_doc: null(),
+            },
+            ffi::PyMethodDef {
+                ml_name: c"__class_getitem__".as_ptr(),
+                ml_meth: ffi::PyMethodDefPointer { PyCFunction: class_getitem },
+                ml_flags: ffi::METH_O | ffi::METH_CLASS,
+                ml_doc: null(),
+            },
+            ffi::PyMethodDef::zeroed(),
+        ]);
+        Box::into_raw(methods).expose_provenance()
+    });
+    std::ptr::with_exposed_provenance_mut(*made)
+}
+
+/// Gives `class`, a subclass, methods of its own: the interpreter calls a method fastest on an object of the very class
+/// that the method belongs to.
+#[pyfunction]
+#[pyo3(signature = (class, /))]
+pub fn adopt(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    if !class.is_subclass_of::<CacheBase>()? {
+        return Err(PyTypeError::new_err("a subclass of Cache is needed"));
+    }
+    for (i, name) in ["get", "get_or_load", "_hit"].into_iter().enumerate() {
+        // SAFETY: the first definitions, which live for good; the result is a new reference or null.
+        let method = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), methods(py).add(i)))?
+        };
+        class.setattr(name, method)?;
+    }
+    Ok(())
 }
 
 /// Makes the type.
 pub fn make_type<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-    // Python keeps pointers to the definitions of methods for as long as the type lives, which is for good.
-    let class_getitem: ffi::PyCFunction = class_getitem;
-    let methods: &'static mut [ffi::PyMethodDef; 4] = Box::leak(Box::new([
-        ffi::PyMethodDef {
-            ml_name: c"__class_getitem__".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunction: class_getitem },
-            ml_flags: ffi::METH_O | ffi::METH_CLASS,
-            ml_doc: null(),
-        },
-        method(c"get", get, GET),
-        method(c"get_or_load", get_or_load, GET_OR_LOAD),
-        ffi::PyMethodDef::zeroed(),
-    ]));
     let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
     let mut slots = [
         slot(ffi::Py_mp_subscript, subscript as *mut c_void),
         slot(ffi::Py_mp_ass_subscript, assign_subscript as *mut c_void),
         slot(ffi::Py_mp_length, length as *mut c_void),
         slot(ffi::Py_sq_contains, contains as *mut c_void),
-        slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
+        slot(ffi::Py_tp_methods, methods(py).cast()),
         slot(0, null_mut()),
     ];
     let mut spec = ffi::PyType_Spec {
@@ -417,7 +478,10 @@ unsafe extern "C" fn plan_hit(slf: *mut PyObject, args: *const *mut PyObject, co
     raw(null_mut(), |py| {
         // SAFETY: `slf` is the plan that the function was made with; the arguments live during the call.
         let (plan, fields) = unsafe {
-            (Borrowed::from_ptr(py, slf).cast_unchecked::<Plan>().get(), std::slice::from_raw_parts(args, count as usize))
+            (
+                Borrowed::from_ptr(py, slf).cast_unchecked::<Plan>().get(),
+                std::slice::from_raw_parts(args, count as usize),
+            )
         };
         let mut key = Buffer::new();
         // SAFETY: arguments live during the call; `new` made sure that it is a cache.

@@ -18,7 +18,6 @@ mod waiting;
 
 use pyo3::pymodule;
 
-
 /// The native half of `unstale`. Private: its names change without notice.
 #[pymodule(gil_used = true)]
 mod _native {
@@ -41,7 +40,7 @@ mod _native {
     #[pymodule_export]
     use crate::handles::{Lease, Load, Receipt, Subscription};
     #[pymodule_export]
-    use crate::hot::Plan;
+    use crate::hot::{adopt, Plan};
     #[pymodule_export]
     use crate::waiting::Waiting;
 
@@ -67,26 +66,30 @@ mod _native {
         }
     }
 
-    /// Waits for messages to the package; `None`: stop asking. `("wake", callback, None, None)`,
-    /// `("event", listener, payload, None)` or `("record", level, logger, message)`.
+    /// Wakes coroutines and frees dead objects, until `stop_post`.
+    #[pyfunction]
+    fn serve_post(py: Python<'_>) {
+        post().serve(py);
+    }
+
+    /// Waits for messages to the package; `None`: stop asking. `("event", listener, payload)` or `(level, logger, message)`.
     #[pyfunction]
     fn take_post(py: Python<'_>) -> PyResult<Option<Bound<'_, PyList>>> {
         let Some(items) = post().take(py) else { return Ok(None) };
         let list = PyList::empty(py);
         for item in items {
             match item {
-                Item::Wake(callback) => list.append(("wake", callback, py.None(), py.None()))?,
-                Item::Event { listener, payload, .. } => list.append(("event", listener, from_json(py, &payload)?, py.None()))?,
-                Item::Record { level, target, message } => list.append(("record", level, target, message))?,
+                Item::Event { listener, payload, .. } => list.append(("event", listener, from_json(py, &payload)?))?,
+                Item::Record { level, target, message } => list.append((level, target, message))?,
             }
         }
         Ok(Some(list))
     }
 
-    /// Makes `take_post` return `None` (`True`), or work again (`False`).
+    /// Ends `serve_post` and `take_post` once nothing is left for them.
     #[pyfunction]
-    fn stop_post(stopped: bool) {
-        post().stop(stopped);
+    fn stop_post() {
+        post().stop();
     }
 
     /// In a forked child, before anything else.

@@ -43,7 +43,9 @@ struct Collector;
 
 impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && level_number(metadata.level()) >= LOWEST.load(Ordering::Relaxed) && metadata.target().starts_with("unstale")
+        metadata.is_event()
+            && level_number(metadata.level()) >= LOWEST.load(Ordering::Relaxed)
+            && metadata.target().starts_with("unstale")
     }
 
     fn register_callsite(&self, _: &'static Metadata<'static>) -> tracing::subscriber::Interest {

@@ -1,8 +1,9 @@
 //! What waits for a thread with the GIL: wake-ups of coroutines, events for listeners, log records, dead objects.
 //!
-//! The core calls us on its own threads, where the GIL is never taken. It leaves its message here, and the dispatcher, a
-//! Python daemon thread that the package starts with the first client, takes it from [`Post::take`]. Dead objects need no dispatcher to
-//! go: every call that changes a cache empties part of the graveyard; the dispatcher sees to what is left while Python is idle.
+//! The core calls us on its own threads, where the GIL is never taken. It leaves its message here, and two Python daemon
+//! threads that the package starts with the first client take it: one wakes coroutines and frees dead objects, which is quick;
+//! the other runs listeners and writes the log, which may take as long as the user's code likes. Dead objects do not depend
+//! on it: every call that changes a cache frees some; the thread sees to what is left while Python is idle.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,17 +20,15 @@ use serde_json::Value;
 const MOST_EVENTS: usize = 10_000;
 /// Log records that may wait; the oldest go first.
 const MOST_RECORDS: usize = 1_000;
-/// How long dead objects wait for a call that takes them along before the dispatcher sees to them.
+/// How long dead objects wait for a call that takes them along before the thread sees to them.
 const GRAVE_REST: Duration = Duration::from_millis(50);
 /// Dead objects that one call takes along, so that no call pays for a whole cache.
 const GRAVES_PER_CALL: usize = 64;
-/// Dead objects that the dispatcher frees before it lets other threads have the GIL.
+/// Dead objects that the thread frees before it lets other threads have the GIL.
 const GRAVES_PER_TURN: usize = 1_000;
 
-/// Something to be done with the GIL.
+/// Something for the user's code.
 pub enum Item {
-    /// Call this without arguments.
-    Wake(Py<PyAny>),
     /// Tell a listener.
     Event {
         /// The listener's number in the package's table.
@@ -57,10 +56,10 @@ unsafe impl Send for Grave {}
 #[derive(Default)]
 struct Boxes {
     wakes: Vec<Py<PyAny>>,
-    items: VecDeque<Item>,
-    records: usize,
     graves: Vec<Grave>,
     oldest_grave: Option<Instant>,
+    items: VecDeque<Item>,
+    records: usize,
     stopped: bool,
 }
 
@@ -68,7 +67,10 @@ struct Boxes {
 #[derive(Default)]
 pub struct Post {
     boxes: Mutex<Boxes>,
+    /// Rung for wakes and graves.
     bell: Condvar,
+    /// Rung for items.
+    slow_bell: Condvar,
     /// Whether there is something for [`Post::tidy`].
     pending: AtomicBool,
 }
@@ -108,7 +110,7 @@ pub fn renew_after_fork() {
 }
 
 thread_local! {
-    /// Where a call of this thread that has the GIL collects what it killed: no lock, no dispatcher.
+    /// Where a call of this thread that has the GIL collects what it killed: no lock, no other thread.
     static OF_THIS_CALL: RefCell<Option<Vec<Grave>>> = const { RefCell::new(None) };
 }
 
@@ -126,7 +128,7 @@ pub fn bury(object: NonNull<ffi::PyObject>) {
     }
 }
 
-/// Runs a call of the core that may kill objects, and frees them after it; of very many, the rest is left to the dispatcher.
+/// Runs a call of the core that may kill objects, and frees them after it; of very many, the rest is left to the thread.
 /// Wakes whom the call woke.
 pub fn tidily<R>(py: Python<'_>, call: impl FnOnce() -> R) -> R {
     struct Collected;
@@ -167,14 +169,17 @@ impl Post {
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves an item for the dispatcher.
+    /// Has `callback` called without arguments, soon.
+    pub fn wake_soon(&self, callback: Py<PyAny>) {
+        self.lock().wakes.push(callback);
+        self.pending.store(true, Ordering::Relaxed);
+        self.bell.notify_one();
+    }
+
+    /// Leaves an item for the listeners' thread.
     pub fn leave(&self, item: Item) {
         let mut boxes = self.lock();
         match item {
-            Item::Wake(callback) => {
-                boxes.wakes.push(callback);
-                self.pending.store(true, Ordering::Relaxed);
-            }
             Item::Event { listener, payload, collapse } => {
                 let payload = if boxes.items.len() < MOST_EVENTS {
                     payload
@@ -195,7 +200,7 @@ impl Post {
                 boxes.items.push_back(item);
             }
         }
-        self.bell.notify_one();
+        self.slow_bell.notify_one();
     }
 
     fn bury(&self, dead: impl IntoIterator<Item = Grave>) {
@@ -209,7 +214,7 @@ impl Post {
     }
 
     /// Wakes whoever the core has woken, and frees some of the dead objects. A coroutine of this process need not wait
-    /// until the dispatcher gets the GIL.
+    /// until the thread gets the GIL.
     #[inline]
     fn tidy(&self, py: Python<'_>) {
         if self.pending.load(Ordering::Relaxed) {
@@ -243,48 +248,48 @@ impl Post {
         }
     }
 
-    /// Waits for items, without the GIL, and takes them; none: the dispatcher is to end.
-    pub fn take(&self, py: Python<'_>) -> Option<Vec<Item>> {
-        loop {
-            let items = py.detach(|| self.wait());
-            match items {
-                None => return None,
-                Some(items) if items.is_empty() => self.free(py, GRAVES_PER_TURN),
-                Some(items) => return Some(items),
-            }
+    /// Wakes coroutines and frees dead objects until [`Post::stop`].
+    pub fn serve(&self, py: Python<'_>) {
+        while py.detach(|| self.wait_for_work()) {
+            self.wake(py);
+            self.free(py, GRAVES_PER_TURN);
         }
     }
 
-    /// Items; none of them: it is time to free dead objects.
-    fn wait(&self) -> Option<Vec<Item>> {
+    /// Whether there is work, or else it is time to end.
+    fn wait_for_work(&self) -> bool {
         let mut boxes = self.lock();
         loop {
-            if !boxes.wakes.is_empty() || !boxes.items.is_empty() {
-                boxes.records = 0;
-                let wakes = std::mem::take(&mut boxes.wakes).into_iter().map(Item::Wake);
-                return Some(wakes.chain(std::mem::take(&mut boxes.items)).collect());
+            let rest = boxes.oldest_grave.map(|since| GRAVE_REST.saturating_sub(since.elapsed()));
+            if !boxes.wakes.is_empty() || rest.is_some_and(|rest| rest.is_zero()) {
+                return true;
             }
             if boxes.stopped {
-                return None;
+                return false;
             }
-            let rest = match boxes.oldest_grave {
-                Some(since) => match GRAVE_REST.checked_sub(since.elapsed()) {
-                    Some(rest) if !rest.is_zero() => rest,
-                    _ => return Some(Vec::new()),
-                },
-                None => Duration::MAX,
-            };
-            boxes = if rest == Duration::MAX {
-                self.bell.wait(boxes).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                self.bell.wait_timeout(boxes, rest).unwrap_or_else(PoisonError::into_inner).0
+            boxes = match rest {
+                Some(rest) => self.bell.wait_timeout(boxes, rest).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.bell.wait(boxes).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
-    /// Ends the dispatcher once nothing is left (`true`), or lets a new one begin.
-    pub fn stop(&self, stopped: bool) {
-        self.lock().stopped = stopped;
+    /// Waits for items, without the GIL, and takes them; none: it is time to end.
+    pub fn take(&self, py: Python<'_>) -> Option<VecDeque<Item>> {
+        py.detach(|| {
+            let boxes = self.lock();
+            let idle = |boxes: &mut Boxes| boxes.items.is_empty() && !boxes.stopped;
+            let mut boxes = self.slow_bell.wait_while(boxes, idle).unwrap_or_else(PoisonError::into_inner);
+            boxes.records = 0;
+            let items = std::mem::take(&mut boxes.items);
+            (!items.is_empty()).then_some(items)
+        })
+    }
+
+    /// Ends both threads once nothing is left for them.
+    pub fn stop(&self) {
+        self.lock().stopped = true;
         self.bell.notify_all();
+        self.slow_bell.notify_all();
     }
 }

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::exit;
-use crate::post::{post, Item};
+use crate::post::post;
 
 /// How long a signal (Ctrl-C) may wait: Python handles it on the main thread, and only when we look.
 const SLICE: Duration = Duration::from_millis(50);
@@ -46,7 +46,7 @@ impl Wake for Signal {
         };
         self.bell.notify_all();
         if let Some(callback) = callback {
-            post().leave(Item::Wake(callback));
+            post().wake_soon(callback);
         }
     }
 }

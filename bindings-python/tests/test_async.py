@@ -6,9 +6,9 @@ import threading
 import time
 
 import pytest
+from conftest import DEADLINE, link
 
 import unstale
-from conftest import DEADLINE, link
 
 
 async def joined(cache, count):
@@ -219,6 +219,22 @@ async def test_the_loop_runs_while_a_task_waits(pair):
     assert await there._client.wait_for_async("u1:nobody:5:" + there.namespace, 0.2) is False
     assert ticks > 10
     ticker.cancel()
+
+
+async def test_a_slow_listener_delays_no_task(pair):
+    here, there = pair
+    release, called = threading.Event(), threading.Event()
+
+    def slow(event):
+        called.set()
+        release.wait(DEADLINE)
+
+    there.on_invalidated(slow)
+    there.invalidate("k")
+    assert await asyncio.to_thread(called.wait, DEADLINE)
+    receipt = here.invalidate("other")
+    assert await asyncio.wait_for(there._client.wait_for_async(receipt.token, DEADLINE), DEADLINE) is True
+    release.set()
 
 
 async def test_read_your_writes_elsewhere(pair):

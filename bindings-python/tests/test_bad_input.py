@@ -45,9 +45,7 @@ def test_malformed_text(cache, call, text):
     assert len(str(raised.value)) < 300
     assert cache["good"] == "kept"
     after = cache.stats()
-    assert [after[n] for n in ("entries", "invalidations_local")] == [
-        before[n] for n in ("entries", "invalidations_local")
-    ]
+    assert [after[n] for n in ("entries", "invalidations_local")] == [before[n] for n in ("entries", "invalidations_local")]
 
 
 @pytest.mark.parametrize("call", BY_KEY.values(), ids=BY_KEY)

@@ -6,11 +6,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-
-import unstale
 from conftest import eventually
 
-
+import unstale
 
 
 def test_a_function_is_called_on_misses_only(cache):
@@ -152,7 +150,7 @@ def test_ttl_tags_and_dependencies(cache):
 )
 def test_keys_are_as_str_format_makes_them(cache, value, text):
     function = cache.cached("k:{value}/{value}")(lambda value: [value])
-    assert function.key(value) == f"k:{text}/{text}" == "k:{value}/{value}".format(value=value)
+    assert function.key(value) == f"k:{text}/{text}" == f"k:{value}/{value}"
     first = function(value)
     assert function(value) is first
     assert cache[f"k:{text}/{text}"] is first

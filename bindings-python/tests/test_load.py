@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
+from conftest import eventually
 
 import unstale
-from conftest import eventually
 
 
 class Boom(Exception):
@@ -214,3 +214,22 @@ def test_a_generator_of_tags_survives_a_second_start(cache):
     assert cache["k"] == "v"
     cache.invalidate_tags(["t"])
     assert "k" not in cache
+
+
+def test_a_long_scan_lets_other_threads_run(client):
+    cache = client.cache("large", max_entries=200_000)
+    for i in range(60_000):
+        cache.set(f"a:{i}", i)
+        cache.set(f"b:{i}", i)
+    stop, counts = threading.Event(), [0]
+
+    def count():
+        while not stop.is_set():
+            counts[0] += 1
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    cache.invalidate_prefix("a:")
+    stop.set()
+    counter.join(60)
+    assert counts[0] > 0 and "a:7" not in cache and cache["b:7"] == 7

@@ -4,8 +4,9 @@ import gc
 import threading
 import weakref
 
-import unstale
 from conftest import DEADLINE, eventually
+
+import unstale
 
 
 class Thing:

@@ -11,9 +11,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from conftest import DEADLINE, eventually, link
 
 import unstale
-from conftest import DEADLINE, eventually, link
 
 NATIVE = Path(sys.modules["unstale._native"].__file__)
 
@@ -92,9 +92,7 @@ def test_an_exit_in_the_middle_of_everything():
 
 
 def interrupted(program, ready="waiting\n"):
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == ready
         process.send_signal(signal.SIGINT)
@@ -297,10 +295,15 @@ def tls(tmp_path_factory):
     def openssl(*args):
         subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
 
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test")
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    Path(folder, "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(*"x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names".split())
+    # With all that Python 3.13 wants to see.
+    authority = "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test"
+    openssl(*authority.split(), "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl(*"req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost".split())
+    Path(folder, "extensions").write_text(
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
+    sign = "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile extensions"
+    openssl(*sign.split())
     for file in folder.iterdir():
         file.chmod(0o644)
     folder.chmod(0o755)
@@ -382,7 +385,7 @@ def test_a_password_that_the_broker_refuses(tmp_path):
     tmp_path.chmod(0o755)
     with running(tmp_path, f"password_file {passwords}\n") as port:
         with unstale.connect(f"mqtt://127.0.0.1:{port}", username="ann", password="right") as client:
-            assert client.status()["state"] == "live"
+            assert client.status()["connects"] == 1
         with pytest.raises(unstale.AuthError) as raised:
             unstale.connect(f"mqtt://127.0.0.1:{port}", username="ann", password="wrong", connect_timeout=5)
         assert isinstance(raised.value, PermissionError) and "wrong" not in str(raised.value)

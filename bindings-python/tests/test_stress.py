@@ -5,8 +5,9 @@ import random
 import threading
 import time
 
-import unstale
 from conftest import link
+
+import unstale
 
 SECONDS = 4
 KEYS = 40

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+from collections.abc import Awaitable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from . import _native
 from ._aio import until
@@ -91,6 +92,9 @@ class Cache(_native.Cache[V]):
 
         If the task whose loader runs is cancelled, one of those who wait for it loads in its place.
         """
+        value = self._hit(key)
+        if value is not _native.MISSING:
+            return value
         _check_loader(loader)
         tags, depends_on = _kept(tags), _kept(depends_on)
         while True:
@@ -129,6 +133,9 @@ class Cache(_native.Cache[V]):
 
     def __repr__(self) -> str:
         return f"<unstale.Cache namespace={self.namespace!r} entries={len(self)}>"
+
+
+_native.adopt(Cache)
 
 
 def _kept(names: Iterable[str] | None) -> Iterable[str] | None:

@@ -10,7 +10,8 @@ import functools
 import inspect
 import string
 from _string import formatter_field_name_split  # type: ignore[import-not-found]
-from typing import TYPE_CHECKING, Any, Callable, Iterable, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from . import _native
 from ._errors import InvalidArgument
@@ -49,9 +50,7 @@ class _Template:
                 self.pieces.append(len(self.fields))
                 self.fields.append(self._expression(template, what, parameters, field, spec or "", conversion))
 
-    def _expression(
-        self, template: str, what: str, parameters: Iterable[str], field: str, spec: str, conversion: str | None
-    ) -> str:
+    def _expression(self, template: str, what: str, parameters: Iterable[str], field: str, spec: str, conversion: str | None) -> str:
         try:
             name, path = formatter_field_name_split(field)
             path = list(path)
@@ -86,9 +85,7 @@ class Cached:
 
     __slots__ = ("_cache", "_depends_on", "_key", "_tags", "_ttl")
 
-    def __init__(
-        self, cache: Cache[Any], key: str, ttl: float | timedelta | None, tags: Iterable[str], depends_on: Iterable[str]
-    ) -> None:
+    def __init__(self, cache: Cache[Any], key: str, ttl: float | timedelta | None, tags: Iterable[str], depends_on: Iterable[str]) -> None:
         if callable(key):
             raise TypeError('@cached needs a key: write @cache.cached("user:{user_id}")')
         for what, several in (("tags", tags), ("depends_on", depends_on)):
@@ -141,12 +138,8 @@ class Cached:
         exec(compile(source, f"<unstale cached {self._key}>", "exec"), names)
         wrapper = names["__us_wrapper"]
         positional = (_P.POSITIONAL_ONLY, _P.POSITIONAL_OR_KEYWORD)
-        wrapper.__defaults__ = tuple(
-            p.default for p in parameters.values() if p.kind in positional and p.default is not _P.empty
-        )
-        wrapper.__kwdefaults__ = {
-            p.name: p.default for p in parameters.values() if p.kind is _P.KEYWORD_ONLY and p.default is not _P.empty
-        }
+        wrapper.__defaults__ = tuple(p.default for p in parameters.values() if p.kind in positional and p.default is not _P.empty)
+        wrapper.__kwdefaults__ = {p.name: p.default for p in parameters.values() if p.kind is _P.KEYWORD_ONLY and p.default is not _P.empty}
         functools.update_wrapper(wrapper, function)
 
         key_expression = compile(f"__us_key({fields})", f"<unstale cached {self._key}>", "eval")

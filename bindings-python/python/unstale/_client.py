@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import timedelta
-from typing import Any, Awaitable, Callable
+from typing import Any, Callable
 
 from . import _events, _native
 from ._aio import until

@@ -1,7 +1,8 @@
-"""Listeners, log records, and the thread that delivers them.
+"""Listeners, log records, and the threads that deliver what the core has to tell.
 
 The core calls no Python: its threads would wait for the GIL, and its caches with them. It leaves messages in the native
-mailbox, and the daemon thread "unstale" takes them from there.
+mailbox, and two daemon threads take them from there: "unstale-wakes" wakes coroutines and frees dead objects, "unstale" runs
+listeners and writes the log, for as long as they like.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class _Native(Protocol):
 class Subscription:
     """A listener at work, until `cancel()`, the end of a `with` block, or the end of what it listens to."""
 
-    __slots__ = ("__weakref__", "_context", "_function", "_loop", "_make", "_native", "_owner")
+    __slots__ = ("__weakref__", "_cancelled", "_context", "_function", "_loop", "_make", "_native", "_owner")
 
     def __init__(self, function: Callable[[Any], Any], make: Callable[[Any], Any], owner: set[Subscription]) -> None:
         if not callable(function):
@@ -61,7 +62,8 @@ class Subscription:
         self._context = contextvars.copy_context()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._native: _Native | None = None
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):
+        self._cancelled = False
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             try:
                 self._loop = asyncio.get_running_loop()
             except RuntimeError:
@@ -76,10 +78,10 @@ class Subscription:
 
     def cancel(self) -> None:
         """No further call of the listener begins. May be called again, and from the listener."""
+        self._cancelled = True
         self._owner.discard(self)
         if self._native is not None:
             self._native.cancel()
-            self._native = None
 
     def __enter__(self) -> Subscription:
         return self
@@ -88,7 +90,7 @@ class Subscription:
         self.cancel()
 
     def _deliver(self, payload: Any) -> None:
-        if self._native is None:
+        if self._cancelled:
             return
         event = self._make(payload)
         if self._loop is None:
@@ -121,36 +123,35 @@ _numbers = itertools.count(1)
 _listeners: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
 _tasks: set[asyncio.Future[None]] = set()
 _lock = threading.Lock()
-_thread: threading.Thread | None = None
+_threads: list[threading.Thread] = []
 #: Closed at exit, so that what is still to be published gets its chance.
 clients: weakref.WeakSet[Any] = weakref.WeakSet()
 _EXIT_SECONDS = 1.0
 
 
 def start() -> None:
-    """Starts the thread, once per process."""
-    global _thread
+    """Starts the threads, once per process."""
     with _lock:
         _native.set_log_level(logger.getEffectiveLevel())
-        if _thread is None:
-            _thread = threading.Thread(target=_run, name="unstale", daemon=True)
-            _thread.start()
+        if not _threads:
+            for name, work in (("unstale", _run), ("unstale-wakes", _native.serve_post)):
+                thread = threading.Thread(target=work, name=name, daemon=True)
+                thread.start()
+                _threads.append(thread)
 
 
 def _run() -> None:
     while (messages := _native.take_post()) is not None:
-        for what, subject, value, text in messages:
+        for what, subject, value in messages:
             try:
-                if what == "wake":
-                    subject()
-                elif what == "event":
+                if what == "event":
                     listener = _listeners.get(subject)
                     if listener is not None:
                         listener._deliver(value)
                 else:
-                    logging.getLogger(value).log(subject, "%s", text)
+                    logging.getLogger(subject).log(what, "%s", value)
             except Exception:
-                logger.exception("unstale could not deliver %s", what)
+                logger.exception("unstale could not deliver a message")
         _native.set_log_level(logger.getEffectiveLevel())
 
 
@@ -160,16 +161,16 @@ def _at_exit() -> None:
             client.close(_EXIT_SECONDS)
         except Exception:
             pass  # Forked, or closed at the same time: nothing is left to be done.
-    _native.stop_post(True)
-    if _thread is not None:
-        _thread.join(_EXIT_SECONDS)
+    _native.stop_post()
+    for thread in _threads:
+        thread.join(_EXIT_SECONDS)
 
 
 def _after_fork() -> None:
-    global _lock, _thread
+    global _lock
     _native.after_fork()
     _lock = threading.Lock()
-    _thread = None
+    _threads.clear()
     clients.clear()
 
 
