@@ -86,7 +86,7 @@ func (c *Cache[V]) lead(ctx context.Context, handle uintptr, id uint64, load fun
 	if err := ctx.Err(); err != nil {
 		return value, err
 	}
-	value, err = load(context.WithValue(ctx, leading{}, &leading{id, leadingOf(ctx)}))
+	value, err = load(context.WithValue(ctx, leadingKey{}, &leading{id, leadingOf(ctx)}))
 	switch {
 	case err == nil:
 		end = func() { C.us_load_finish(C.uintptr_t(handle), C.uint64_t(put(value))) }
@@ -106,8 +106,10 @@ type leading struct {
 	outer *leading
 }
 
+type leadingKey struct{}
+
 func leadingOf(ctx context.Context) *leading {
-	l, _ := ctx.Value(leading{}).(*leading)
+	l, _ := ctx.Value(leadingKey{}).(*leading)
 	return l
 }
 
