@@ -524,6 +524,10 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         if options.lease.is_some() {
             return Err(Error::invalid("`lease` does not go with a read-through, which takes its own"));
         }
+        // Most read-throughs are hits, which need no turn at the fill's lock.
+        if let Some(value) = self.hit(key) {
+            return Ok(Begin::Hit(value));
+        }
         let counters = &self.inner.counters;
         Ok(match self.inner.fill.begin(key, terms.extra.as_ref(), clock::now) {
             Start::Hit(value) => {
