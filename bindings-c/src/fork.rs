@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, MutexGuard, Once, RwLockWriteGuard};
 
-use unstale_core::{Lease, Load, Pending, Receipt, Subscription};
+use unstale_core::{Lease, Load, Receipt, Subscription};
 
 use crate::handle::{self, Slots};
 use crate::lease::LEASES;
-use crate::load::{JOINS, LOADS};
+use crate::load::{Waiting, JOINS, LOADS};
 use crate::log::{self, Sink};
 use crate::receipt::RECEIPTS;
 use crate::subscription::{Listener, SUBSCRIPTIONS};
@@ -35,7 +35,7 @@ struct Held {
     leases: MutexGuard<'static, Slots<Lease>>,
     subscriptions: MutexGuard<'static, Slots<(Subscription, Arc<Listener>)>>,
     loads: MutexGuard<'static, Slots<Load<Blob>>>,
-    joins: MutexGuard<'static, Slots<Arc<(Pending<Blob>, Box<str>)>>>,
+    joins: MutexGuard<'static, Slots<Arc<Waiting>>>,
     _log: RwLockWriteGuard<'static, Option<Sink>>,
 }
 

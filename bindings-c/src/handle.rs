@@ -49,13 +49,12 @@ impl<T: Send + Sync> Shell<T> {
     #[inline]
     pub(crate) unsafe fn open<'a>(what: &str, shell: *const Shell<T>) -> Result<&'a T> {
         // SAFETY: a shell stays readable for good.
-        match unsafe { shell.as_ref() } {
+        let Some(shell) = (unsafe { shell.as_ref() }) else { return Err(misused(what, true)) };
+        match shell.state.load(Ordering::Acquire) {
             // SAFETY: live means initialised, and nobody frees it meanwhile, by the caller's promise.
-            Some(shell) if shell.state.load(Ordering::Acquire) == LIVE => {
-                Ok(unsafe { (*shell.content.get()).assume_init_ref() })
-            }
-            Some(shell) if shell.state.load(Ordering::Relaxed) == INHERITED => Err(inherited()),
-            other => Err(misused(what, other.is_none())),
+            LIVE => Ok(unsafe { (*shell.content.get()).assume_init_ref() }),
+            INHERITED => Err(inherited()),
+            _ => Err(misused(what, false)),
         }
     }
 

@@ -108,8 +108,7 @@ pub struct unstale_join {
 }
 
 pub(crate) static LOADS: Table<unstale_load, Load<Blob>> = Table::new("load", 4);
-/// Each with its key, for messages.
-pub(crate) static JOINS: Table<unstale_join, Arc<(Pending<Blob>, Box<str>)>> = Table::new("join", 5);
+pub(crate) static JOINS: Table<unstale_join, Arc<Waiting>> = Table::new("join", 5);
 
 /// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's answer instead
 /// (single flight). A value that was invalidated while it was being loaded is returned to those who waited for it, but not
@@ -204,7 +203,7 @@ pub unsafe extern "C" fn unstale_cache_begin(
             Begin::Join(pending) => {
                 answer.state = unstale_begin_state::UNSTALE_BEGIN_JOIN as u32;
                 answer.load_id = pending.load_id();
-                answer.join = JOINS.insert(Arc::new((pending, key.into())));
+                answer.join = JOINS.insert(Arc::new(Waiting { pending, key: key.into() }));
             }
         }
         *begun = answer;
@@ -283,7 +282,6 @@ pub unsafe extern "C" fn unstale_join_wait(
 ) -> unstale_result {
     boundary! {
         let join = JOINS.get(join)?;
-        let (pending, key) = &*join;
         // SAFETY: the caller's promise.
         let joined = unsafe { output("joined", joined)? };
         let mut answer = unstale_joined {
@@ -292,7 +290,7 @@ pub unsafe extern "C" fn unstale_join_wait(
             state: unstale_join_state::UNSTALE_JOIN_AGAIN as u32,
             reserved: 0,
         };
-        match blocking::join(pending, key, limit(timeout_ms))? {
+        match blocking::join(&join.pending, &join.key, limit(timeout_ms))? {
             Joined::Value(blob) => {
                 answer.state = unstale_join_state::UNSTALE_JOIN_VALUE as u32;
                 answer.value = blob.into_view();
@@ -314,6 +312,13 @@ pub unsafe extern "C" fn unstale_join_wait(
 #[no_mangle]
 pub extern "C" fn unstale_join_free(join: *mut unstale_join) {
     boundary_or!((), { drop(JOINS.remove(join)) })
+}
+
+/// What stands behind an `unstale_join`.
+pub(crate) struct Waiting {
+    pending: Pending<Blob>,
+    /// For messages.
+    key: Box<str>,
 }
 
 /// A loader's failure on its way through the core to whoever waits.
