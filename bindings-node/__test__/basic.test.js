@@ -4,7 +4,7 @@
 const assert = require('node:assert/strict');
 const test = require('node:test');
 const unstale = require('unstale');
-const { clients, memory, until } = require('./helpers.js');
+const { clients, memory, pair, until } = require('./helpers.js');
 
 async function open(t, options) {
   const client = await clients(t, unstale)(memory());
@@ -153,10 +153,7 @@ test('leases', async (t) => {
 });
 
 test('evict and clearLocal are local', async (t) => {
-  const connect = clients(t, unstale);
-  const url = memory();
-  const [one, two] = [await connect(url), await connect(url)];
-  const [a, b] = [one.cache('c'), two.cache('c')];
+  const { two, a, b } = await pair(t, unstale, memory());
   a.set('k', 1);
   b.set('k', 1);
   b.set('l', 1);
@@ -172,10 +169,7 @@ test('evict and clearLocal are local', async (t) => {
 });
 
 test('one client invalidates, the other reads its writes', async (t) => {
-  const connect = clients(t, unstale);
-  const url = memory();
-  const [one, two] = [await connect(url), await connect(url)];
-  const [a, b] = [one.cache('c'), two.cache('c')];
+  const { two, a, b } = await pair(t, unstale, memory());
   b.set('k', 'old');
   b.set('u', 'old');
   assert.equal(await two.waitFor(a.invalidate('k').token, 5_000), true);
@@ -189,10 +183,7 @@ test('one client invalidates, the other reads its writes', async (t) => {
 });
 
 test("'invalidated' tells what was applied, also to listeners that come and go", async (t) => {
-  const connect = clients(t, unstale);
-  const url = memory();
-  const [one, two] = [await connect(url), await connect(url)];
-  const [a, b] = [one.cache('c'), two.cache('c')];
+  const { a, b } = await pair(t, unstale, memory());
   const seen = [];
   const listener = (event) => seen.push(event);
   b.on('invalidated', listener);

@@ -141,10 +141,23 @@ function clients(t, unstale) {
   };
 }
 
+/** Two caches of one namespace, in two clients that hear each other. */
+async function pair(t, unstale, url, namespace = 'c', config = {}) {
+  const connect = clients(t, unstale);
+  const [one, two] = [await connect(url, config), await connect(url, config)];
+  const [a, b] = [one.cache(namespace), two.cache(namespace)];
+  // What was published before the other subscribed is not received.
+  for (const [from, to, there] of [[a, two, b], [b, one, a]]) {
+    const heard = () => there.stats().invalidationsRemote > 0;
+    await until(async () => (await to.waitFor(from.invalidate('-').token, 200)) && heard(), 'they hear each other');
+  }
+  return { one, two, a, b };
+}
+
 let names = 0;
 /** A broker in this process that no other test uses. */
 function memory() {
   return `memory://test-${process.pid}-${names++}`;
 }
 
-module.exports = { Broker, clients, folder, freePort, memory, run, start, until };
+module.exports = { Broker, clients, folder, freePort, memory, pair, run, start, until };

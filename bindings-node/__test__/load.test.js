@@ -5,7 +5,7 @@ const assert = require('node:assert/strict');
 const test = require('node:test');
 const { AsyncLocalStorage } = require('node:async_hooks');
 const unstale = require('unstale');
-const { clients, memory, until } = require('./helpers.js');
+const { clients, memory, pair, until } = require('./helpers.js');
 
 async function open(t, options, config) {
   const client = await clients(t, unstale)(memory(), config);
@@ -106,10 +106,7 @@ for (const [name, invalidate] of Object.entries(RACES)) {
   const remotely = !name.endsWith('locally');
 
   test(`a value loaded before an invalidation (${name}) is not stored after it`, async (t) => {
-    const connect = clients(t, unstale);
-    const url = memory();
-    const [here, there] = [await connect(url), await connect(url)];
-    const [cache, other] = [here.cache('c'), there.cache('c')];
+    const { one: here, a: cache, b: other } = await pair(t, unstale, memory());
     for (const from of remotely ? [cache, other] : [cache]) {
       const { calls, loader } = held();
       const waiting = [cache.getOrLoad('a', loader, options), cache.getOrLoad('a', loader, options)];
@@ -137,11 +134,7 @@ for (const [name, invalidate] of Object.entries(RACES)) {
 }
 
 test('an invalidation is seen by a loop that never returns to the event loop', async (t) => {
-  const connect = clients(t, unstale);
-  const url = memory();
-  const [here, there] = [await connect(url), await connect(url)];
-  const [mine, other] = [here.cache('c'), there.cache('c')];
-  await until(() => here.waitFor(other.invalidate('k').token, 100), 'they hear each other');
+  const { a: mine, b: other } = await pair(t, unstale, memory());
   for (let round = 0; round < 200; round++) {
     mine.set('k', round);
     assert.equal(mine.get('k'), round);

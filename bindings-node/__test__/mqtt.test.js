@@ -8,24 +8,14 @@ const path = require('node:path');
 const test = require('node:test');
 const tls = require('node:tls');
 const unstale = require('unstale');
-const { Broker, clients, folder, freePort, until } = require('./helpers.js');
+const { Broker, clients, folder, freePort, pair, until } = require('./helpers.js');
 
 let broker;
 test.before(async () => (broker = await Broker.start()));
 test.after(() => broker.stop());
 
-/** Two caches of one namespace in two clients that hear each other. */
-async function pair(t, namespace, url = broker.url, config = {}) {
-  const connect = clients(t, unstale);
-  const [one, two] = [await connect(url, config), await connect(url, config)];
-  const [a, b] = [one.cache(namespace), two.cache(namespace)];
-  await until(() => two.waitFor(a.invalidate('-').token, 200), 'b hears a');
-  await until(() => one.waitFor(b.invalidate('-').token, 200), 'a hears b');
-  return { one, two, a, b };
-}
-
 test('an invalidation reaches the other client', async (t) => {
-  const { two, a, b } = await pair(t, 'basic');
+  const { two, a, b } = await pair(t, unstale, broker.url, 'basic');
   b.set('k', 'old');
   const receipt = a.invalidate('k');
   assert.equal(await receipt.delivered(10_000), true);
@@ -34,7 +24,7 @@ test('an invalidation reaches the other client', async (t) => {
 });
 
 test('tags, prefixes, all and update reach the other client', async (t) => {
-  const { two, a, b } = await pair(t, 'kinds');
+  const { two, a, b } = await pair(t, unstale, broker.url, 'kinds');
   const steps = [
     [() => a.invalidateTags(['t']), 'tagged'],
     [() => a.invalidatePrefix('p:'), 'p:1'],
@@ -52,7 +42,7 @@ test('tags, prefixes, all and update reach the other client', async (t) => {
 });
 
 test('a stranger invalidates by a plain key, and an unreadable message is logged', async (t) => {
-  const { two, b } = await pair(t, 'plain');
+  const { two, b } = await pair(t, unstale, broker.url, 'plain');
   const lines = [];
   two.on('log', (line) => lines.push(line));
   b.set('k', 1);
@@ -65,7 +55,7 @@ test('a stranger invalidates by a plain key, and an unreadable message is logged
 });
 
 test('no invalidation of 10,000 is lost', async (t) => {
-  const { two, a, b } = await pair(t, 'many');
+  const { two, a, b } = await pair(t, unstale, broker.url, 'many');
   for (let i = 0; i < 10_000; i++) b.set(`k${i}`, i);
   let receipt;
   for (let i = 0; i < 10_000; i++) receipt = a.invalidate(`k${i}`);
@@ -76,7 +66,7 @@ test('no invalidation of 10,000 is lost', async (t) => {
 test('what was invalidated without a broker is delivered when it is back', async (t) => {
   const own = await Broker.start();
   t.after(() => own.stop());
-  const { one, two, a, b } = await pair(t, 'outage', own.url, { stalenessBound: '2s' });
+  const { one, two, a, b } = await pair(t, unstale, own.url, 'outage', { stalenessBound: '2s' });
   const states = [];
   one.on('status', ({ state }) => states.push(state));
   await own.kill();
@@ -153,7 +143,7 @@ test("TLS works beside Node's own, before and after", async (t) => {
     });
   assert.equal(await nodes(), true);
   const config = { tls: { caFile: file('ca.pem') } };
-  const { two, a, b } = await pair(t, 'tls', url, config);
+  const { two, a, b } = await pair(t, unstale, url, 'tls', config);
   assert.equal(await nodes(), true);
   b.set('k', 1);
   assert.equal(await two.waitFor(a.invalidate('k').token, 10_000), true);

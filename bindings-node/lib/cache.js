@@ -1,12 +1,12 @@
 'use strict';
 
 const native = require('./native.js');
-const { attachCache } = require('./events.js');
+const { attachCache, scratch } = require('./events.js');
 const { UnstaleError, invalid, kindOf } = require('./error.js');
 const { configJson, terms } = require('./options.js');
 const { MADE, mustBeMade } = require('./made.js');
 const { Receipt, Lease } = require('./receipt.js');
-const { Slots, serves, clock, SCRATCH } = require('./slots.js');
+const { Slots, serves } = require('./slots.js');
 const { Source } = require('./source.js');
 
 // As in src/cache.rs and src/load.rs.
@@ -41,7 +41,7 @@ class Cache extends Source {
     this.#number = opened.number;
     this.#namespace = namespace;
     this.#loadTimeout = opened.loadTimeout ?? undefined;
-    this.#slots = new Slots(opened.number, opened.board, opened.firstChunk);
+    this.#slots = new Slots(opened.number, opened.memory, opened.firstChunk);
     this.#map = this.#slots.map;
     this.#values = this.#slots.values;
     attachCache(opened.number, this);
@@ -110,7 +110,7 @@ class Cache extends Source {
       const step = native.cacheBegin(this.#number, key, given);
       if (step === NONE) return undefined;
       if (step >= 0) return this.#values[step];
-      const load = clock[SCRATCH];
+      const load = scratch[0];
       if (step === LEAD) return this.#lead(load, key, loader);
       const { value, late } = await this.#join(load, key);
       // A value that took longer than the bound may be staler than the one who joined may be given.

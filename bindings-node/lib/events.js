@@ -8,8 +8,8 @@ const { UnstaleError } = require('./error.js');
 // As in src/lib.rs.
 const [ENDED, INVALIDATED, STATUS, LOG, ANSWER, FAILURE] = [0, 1, 2, 3, 4, 5];
 
-/** The clock's memory: see slots.js. */
-const clock = new Float64Array(native.setup(UnstaleError, dispatch));
+/** Where a call of the addon leaves a second result. */
+const scratch = new Float64Array(native.setup(UnstaleError, dispatch));
 
 /** Outstanding calls, by number. */
 const calls = new Map();
@@ -86,7 +86,7 @@ function attach(table, number, target, forget) {
 }
 
 module.exports = {
-  clock,
+  scratch,
   answer,
   attachClient: (number, client) => attach(clients, number, client, native.clientForget),
   attachCache: (number, cache) => attach(caches, number, cache, native.cacheForget),

@@ -5,54 +5,50 @@
 // until `drain`, and free after that. So a slot never serves two values, and no counter can wrap around.
 
 const native = require('./native.js');
-const { clock } = require('./events.js');
 
-/** The clock's memory: the present (Infinity: unknown), and where a call leaves a second result. */
-const NOW = 0;
-const SCRATCH = 1;
-
-/** A record: four words of eight bytes. The first holds two of four bytes: the state and the generation. */
-const WORDS = 8;
-const BORN = 1;
-const LOADED_AT = 1;
-const YOUNG = 2;
-const EXPIRES_AT = 3;
-const LIVE = -1;
-
-/** The board: the list of ended slots and the generation (four bytes each), the floor, and horizons of 64 generations. */
+/**
+ * The board, at the start of the first chunk. As words of four bytes: the list of ended slots, the generation. As doubles: the
+ * floor, the present (Infinity: unknown), and the horizons of 64 generations.
+ */
 const ENDED = 0;
 const GENERATION = 1;
 const FLOOR = 1;
-const HORIZONS = 2;
+const NOW = 2;
+const HORIZONS = 3;
 const CELLS = 64;
+/** Where the records begin, in words of eight bytes. */
+const RECORDS = 72;
+
+/** A record: four words of eight bytes. The first holds two of four bytes: the state and the generation. */
+const LOADED_AT = 1;
+const YOUNG = 2;
+const EXPIRES_AT = 3;
+const BORN = 1;
+const LIVE = -1;
 
 /** The slots of one cache, and the values in them. */
 class Slots {
-  constructor(cache, board, first) {
+  constructor(cache, memory, first) {
     this.cache = cache;
-    /** The board. */
-    this.board = new Int32Array(board);
-    this.limits = new Float64Array(board);
-    /** The records of the first chunk, which holds all but those of very large caches. */
+    /** The first chunk, which has all slots but those of very large caches, and how many. */
+    this.words = new Int32Array(memory);
+    this.times = new Float64Array(memory);
     this.first = first;
-    this.words = undefined;
-    this.times = undefined;
-    this.chunks = [];
-    this.size = 0;
+    /** All chunks. */
+    this.chunks = [{ words: this.words, times: this.times }];
+    this.size = first;
     this.next = 0;
     this.free = [];
     /** The slot of each key, and by slot the key and the value. */
     this.map = new Map();
     this.keys = [];
     this.values = [];
-    this.grow();
   }
 
   grow() {
     const memory = native.cacheGrow(this.cache);
     this.chunks.push({ words: new Int32Array(memory), times: new Float64Array(memory) });
     this.size += this.first * 2 ** (this.chunks.length - 1);
-    ({ words: this.words, times: this.times } = this.chunks[0]);
   }
 
   /** A slot to hand to the addon, which gives it back through the list of ended slots whatever becomes of it. */
@@ -75,12 +71,12 @@ class Slots {
 
   /** Forgets the values of ended slots, and frees the slots. */
   drain() {
-    if (this.board[ENDED] === 0) return;
-    let link = Atomics.exchange(this.board, ENDED, 0);
+    if (this.words[ENDED] === 0) return;
+    let link = Atomics.exchange(this.words, ENDED, 0);
     while (link !== 0) {
       const slot = link - 1;
       const [{ words }, at] = this.record(slot);
-      link = words[at];
+      link = words[2 * at];
       const key = this.keys[slot];
       if (key !== undefined) {
         this.keys[slot] = undefined;
@@ -92,10 +88,10 @@ class Slots {
     }
   }
 
-  /** The chunk of a slot's record, and its first word there. Each chunk is twice as large as the one before. */
+  /** The chunk of a slot's record, and its first word of eight bytes there. Each chunk is twice as large as the one before. */
   record(slot) {
     const chunk = 31 - Math.clz32(Math.floor(slot / this.first) + 1);
-    return [this.chunks[chunk], (slot - this.first * (2 ** chunk - 1)) * WORDS];
+    return [this.chunks[chunk], RECORDS + 4 * (slot - this.first * (2 ** chunk - 1))];
   }
 
   /** Forgets all values; for a closed client. */
@@ -111,33 +107,33 @@ class Slots {
  * expired, and either proved fresh or younger than the bound. A "no" is not final: the core decides, on an exact clock.
  */
 function serves(slots, slot) {
-  if (slot < slots.first) return servesAt(slots, slots.words, slots.times, slot * WORDS);
+  if (slot < slots.first) return servesAt(slots, slots.words, slots.times, RECORDS + 4 * slot);
   const [{ words, times }, at] = slots.record(slot);
   return servesAt(slots, words, times, at);
 }
 
 function servesAt(slots, words, times, at) {
-  if (words[at] !== LIVE) return false;
+  if (words[2 * at] !== LIVE) return false;
   // After the slot was found: design, rule 4. Unknown, it is Infinity, and nothing is served by it.
-  const now = clock[NOW];
-  const born = words[at + BORN];
+  const now = slots.times[NOW];
+  const born = words[2 * at + BORN];
   if (
-    born === slots.board[GENERATION] &&
-    now <= times[(at >> 1) + EXPIRES_AT] &&
-    now <= slots.limits[HORIZONS + (born & (CELLS - 1))]
+    now <= times[at + EXPIRES_AT] &&
+    born === slots.words[GENERATION] &&
+    now <= slots.times[HORIZONS + (born & (CELLS - 1))]
   ) {
     return true;
   }
   if (now === Infinity) {
     native.tick();
-    return clock[NOW] !== Infinity && servesAt(slots, words, times, at);
+    return slots.times[NOW] !== Infinity && servesAt(slots, words, times, at);
   }
-  return servesByAge(slots, times, at >> 1, now);
+  return servesByAge(slots, times, at, now);
 }
 
 /** Without a proof. `YOUNG` does not lie behind `EXPIRES_AT`. */
-function servesByAge(slots, times, record, now) {
-  return times[record + LOADED_AT] >= slots.limits[FLOOR] && now <= times[record + YOUNG];
+function servesByAge(slots, times, at, now) {
+  return times[at + LOADED_AT] >= slots.times[FLOOR] && now <= times[at + YOUNG];
 }
 
-module.exports = { Slots, serves, clock, SCRATCH };
+module.exports = { Slots, serves };

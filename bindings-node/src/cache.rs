@@ -71,9 +71,9 @@ impl Drop for Held {
 pub struct Opened<'env> {
     /// The cache's number.
     pub number: u32,
-    /// The memory of its board.
-    pub board: Unknown<'env>,
-    /// Slots in the first chunk of memory.
+    /// The memory of its board and its first slots.
+    pub memory: Unknown<'env>,
+    /// How many slots these are.
     pub first_chunk: u32,
     /// How long callers wait for another caller's load, in ms.
     pub load_timeout: Option<f64>,
@@ -97,12 +97,13 @@ pub fn cache_open(env: &Env, client: u32, namespace: Text, json: Text) -> napi::
             let arena = Arena::new(config.max_entries, move || mailbox.post(Event::Ended(number)));
             let cache = connection.client.cache::<Slot>(&namespace, config)?;
             let mirror = arena.clone();
+            runtime.clock.add(&arena);
             cache.mirror(move |vitals| mirror.mirror(vitals));
             let held = Held { cache, arena: arena.clone(), loads: Loads::default(), listener: RefCell::new(None) };
             Ok((held, (number, arena, load_timeout)))
         })
     })?;
-    Ok(Opened { number, first_chunk: arena.first(), board: arena.board().into_buffer(env)?, load_timeout })
+    Ok(Opened { number, first_chunk: arena.first(), memory: arena.memory().into_buffer(env)?, load_timeout })
 }
 
 /// JavaScript has forgotten this cache.

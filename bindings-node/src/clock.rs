@@ -1,38 +1,39 @@
 //! The present, in memory that a hit reads instead of asking the system.
 //!
-//! The word holds a time that is never behind the library's clock by more than the reader may tolerate, or infinity, which
+//! Each cache's memory has a word that is never behind the library's clock for longer than [`PERIOD`], or is infinity, which
 //! means: unknown, ask [`Clock::tick`]. It is unknown at the end of every turn of the event loop (see `turn`), so that a
 //! process that was stopped or suspended while it waited reads the time anew. While a turn lasts, however long, one thread
-//! of the process keeps the word current; it stops a second after the last `tick`.
+//! of the process keeps the words current; it rests a second after the last `tick`.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::arena::{Arena, UNKNOWN};
 use crate::exact::at_least;
 
-/// How often the word is brought up to date within a turn.
+/// How often the words are brought up to date within a turn.
 const PERIOD: Duration = Duration::from_millis(10);
-/// What is added to the time, so that the word is ahead of the clock until the next update even if that comes late.
+/// What is added to the time, so that the words are ahead of the clock until the next update even if that comes late.
 const AHEAD: u64 = 2 * PERIOD.as_nanos() as u64;
 /// After this long without a `tick` the thread rests.
 const LINGER: u64 = 1_000_000_000;
 
-const UNKNOWN: u64 = f64::INFINITY.to_bits();
-
-/// One environment's present.
-#[repr(C)]
+/// The words of one environment's caches. But for the thread's, all calls come on the environment's thread.
 pub struct Clock {
-    /// Bits of a double: nanoseconds on the library's clock plus [`AHEAD`].
-    now: AtomicU64,
-    /// Where a call leaves a second result: bits of a double.
-    pub scratch: AtomicU64,
+    words: Arc<Words>,
+    /// Whether there was a `tick` in this turn.
+    ticked: Cell<bool>,
 }
 
+#[derive(Default)]
+struct Words(Mutex<Vec<Weak<Arena>>>);
+
 struct Ticker {
-    clocks: Mutex<Vec<Weak<Clock>>>,
+    clocks: Mutex<Vec<Weak<Words>>>,
     woken: Condvar,
     awake: AtomicBool,
     last_tick: AtomicU64,
@@ -46,47 +47,68 @@ static TICKER: Ticker = Ticker {
 };
 
 impl Clock {
-    /// A clock whose time is unknown. The first one of the process starts the thread.
-    pub fn new() -> std::io::Result<Arc<Self>> {
-        let clock = Arc::new(Clock { now: AtomicU64::new(UNKNOWN), scratch: AtomicU64::new(0) });
+    /// A clock without caches. The first one of the process starts the thread.
+    pub fn new() -> std::io::Result<Self> {
+        let words = Arc::<Words>::default();
         let mut clocks = TICKER.clocks.lock();
         static STARTED: AtomicBool = AtomicBool::new(false);
         if !STARTED.load(Ordering::Relaxed) {
             std::thread::Builder::new().name("unstale-clock".into()).stack_size(128 << 10).spawn(|| TICKER.run())?;
             STARTED.store(true, Ordering::Relaxed);
         }
-        clocks.retain(|clock| clock.strong_count() > 0);
-        clocks.push(Arc::downgrade(&clock));
-        Ok(clock)
+        clocks.retain(|words| words.strong_count() > 0);
+        clocks.push(Arc::downgrade(&words));
+        Ok(Clock { words, ticked: Cell::new(false) })
     }
 
-    /// Reads the system's clock into the word. On the environment's thread.
-    pub fn tick(&self) -> f64 {
+    /// Keeps this cache's word too. It is unknown now.
+    pub fn add(&self, arena: &Arc<Arena>) {
+        let mut words = self.words.0.lock();
+        words.retain(|arena| arena.strong_count() > 0);
+        words.push(Arc::downgrade(arena));
+    }
+
+    /// Reads the system's clock into the words.
+    pub fn tick(&self) {
         let now = read();
-        let word = at_least(now + AHEAD);
-        self.now.store(word.to_bits(), Ordering::SeqCst);
+        self.ticked.set(true);
+        let word = at_least(now + AHEAD).to_bits();
+        self.words.each(|known| known.store(word, Ordering::SeqCst));
         TICKER.last_tick.store(now, Ordering::Relaxed);
-        // After the store: the thread clears the flag before it makes the words unknown, so either it sees this time and
-        // takes it away, or this sees that it rests.
+        // After the stores: the thread clears the flag before it makes the words unknown, so either it takes this time away
+        // again, or this sees that it rests.
         if !TICKER.awake.load(Ordering::SeqCst) {
             let _clocks = TICKER.clocks.lock();
             TICKER.awake.store(true, Ordering::SeqCst);
             TICKER.woken.notify_one();
         }
-        word
     }
 
     /// The turn is over: the next hit reads the clock.
     pub fn forget(&self) {
-        self.now.store(UNKNOWN, Ordering::SeqCst);
+        if self.ticked.replace(false) {
+            self.words.forget();
+        }
+    }
+}
+
+impl Words {
+    fn each(&self, visit: impl Fn(&AtomicU64)) {
+        self.0.lock().iter().filter_map(Weak::upgrade).for_each(|arena| visit(arena.now()));
     }
 
-    /// Brings a known time up to date. Not a plain store: the turn may end meanwhile.
+    fn forget(&self) {
+        self.each(|known| known.store(UNKNOWN, Ordering::SeqCst));
+    }
+
+    /// Brings known times up to date. Not a plain store: the turn may end meanwhile.
     fn advance(&self, to: u64) {
-        let known = self.now.load(Ordering::SeqCst);
-        if known != UNKNOWN && f64::from_bits(known) < f64::from_bits(to) {
-            let _ = self.now.compare_exchange(known, to, Ordering::SeqCst, Ordering::SeqCst);
-        }
+        self.each(|word| {
+            let known = word.load(Ordering::SeqCst);
+            if known != UNKNOWN && f64::from_bits(known) < f64::from_bits(to) {
+                let _ = word.compare_exchange(known, to, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        });
     }
 }
 
@@ -101,14 +123,13 @@ impl Ticker {
             }
             std::thread::sleep(PERIOD);
             let now = read();
-            let clocks = self.clocks.lock();
-            let alive = clocks.iter().filter_map(Weak::upgrade);
+            let clocks: Vec<Arc<Words>> = self.clocks.lock().iter().filter_map(Weak::upgrade).collect();
             if now.saturating_sub(self.last_tick.load(Ordering::Relaxed)) > LINGER {
                 self.awake.store(false, Ordering::SeqCst);
-                alive.for_each(|clock| clock.forget());
+                clocks.iter().for_each(|words| words.forget());
             } else {
                 let word = at_least(now + AHEAD).to_bits();
-                alive.for_each(|clock| clock.advance(word));
+                clocks.iter().for_each(|words| words.advance(word));
             }
         }
     }

@@ -31,7 +31,8 @@ use unstale::ErrorKind;
 use crate::mailbox::{Answer, Event};
 use crate::runtime::Runtime;
 
-/// Sets up this environment: how errors are made, and what is called when there are events. Returns the clock's memory.
+/// Sets up this environment: how errors are made, and what is called when there are events. Returns the scratch word's
+/// memory.
 #[napi]
 pub fn setup<'env>(
     env: &'env Env,
@@ -39,7 +40,7 @@ pub fn setup<'env>(
     listener: Function<'_, (), Unknown<'static>>,
 ) -> napi::Result<Unknown<'env>> {
     let runtime = Runtime::start(env, &error, &listener)?;
-    view::View::of(runtime.clock.clone(), |clock| clock).into_buffer(env)
+    view::View::of(runtime.scratch.clone(), |word| word).into_buffer(env)
 }
 
 /// The names of the kinds of errors, by number less one.
@@ -54,10 +55,13 @@ pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// Reads the system's clock into the clock's memory, and returns it.
+/// Reads the system's clock into the memory of every cache.
 #[napi]
-pub fn tick(env: &Env) -> napi::Result<f64> {
-    Runtime::enter(env, |runtime| Ok(runtime.clock.tick()))
+pub fn tick(env: &Env) -> napi::Result<()> {
+    Runtime::enter(env, |runtime| {
+        runtime.clock.tick();
+        Ok(())
+    })
 }
 
 /// Whether an answer is waited for, which keeps the process alive.

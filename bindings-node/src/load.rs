@@ -17,9 +17,9 @@ use crate::runtime::Runtime;
 use crate::terms;
 use crate::text::Text;
 
-/// Instead of a slot: the caller is to load the value; the load's number is in the clock's scratch word.
+/// Instead of a slot: the caller is to load the value; the load's number is in the scratch word.
 const LEAD: i32 = -2;
-/// Instead of a slot: another caller loads it; the load's number is in the clock's scratch word.
+/// Instead of a slot: another caller loads it; the load's number is in the scratch word.
 const JOIN: i32 = -3;
 
 /// The value was stored.
@@ -68,7 +68,7 @@ pub fn cache_begin(env: &Env, cache: u32, key: Text, terms: Option<Object<'_>>) 
                 (LEAD, id)
             }
         };
-        runtime.clock.scratch.store((load as f64).to_bits(), Ordering::Relaxed);
+        runtime.scratch.store((load as f64).to_bits(), Ordering::Relaxed);
         Ok(step)
     })
 }

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,9 @@ pub struct Runtime {
     /// Events for JavaScript.
     pub mailbox: Arc<Mailbox>,
     /// The present, for hits.
-    pub clock: Arc<Clock>,
+    pub clock: Rc<Clock>,
+    /// Where a call leaves a second result for JavaScript: bits of a double.
+    pub scratch: Arc<AtomicU64>,
     error: ErrorClass,
     clients: Table<Connection>,
     caches: Table<Held>,
@@ -54,14 +57,16 @@ impl Runtime {
         listener: &Function<'_, (), Unknown<'static>>,
     ) -> napi::Result<Rc<Runtime>> {
         log::install();
-        let clock =
-            Clock::new().map_err(|e| napi::Error::from_reason(format!("unstale: no thread for the clock: {e}")))?;
+        let clock = Clock::new()
+            .map(Rc::new)
+            .map_err(|e| napi::Error::from_reason(format!("unstale: no thread for the clock: {e}")))?;
         // SAFETY: a call from this environment, on its thread; `listener` is one of its functions.
         let mailbox = unsafe { Mailbox::new(env.raw(), napi::JsValue::raw(listener))? };
         let runtime = Rc::new(Runtime {
             env: env.raw(),
             mailbox,
             clock: clock.clone(),
+            scratch: Arc::default(),
             error: error.create_ref()?,
             clients: Table::new(),
             caches: Table::new(),

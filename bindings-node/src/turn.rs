@@ -5,7 +5,7 @@
 //! (Bun, Deno) still has the thread of `clock`.
 
 use std::ffi::{c_int, c_void, CStr};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use napi::sys;
 
@@ -30,7 +30,7 @@ struct Uv {
 /// What the handle's data points to.
 struct Hook {
     uv: Uv,
-    clock: Arc<Clock>,
+    clock: Rc<Clock>,
     /// The handle's memory, which libuv uses until it has called back about the close.
     memory: Vec<u64>,
     /// Tells Node, which waits with the end of the environment until then, that the handle is closed.
@@ -40,7 +40,7 @@ struct Hook {
 /// Makes `clock` forget the time whenever this environment's loop is about to wait, until the environment ends.
 ///
 /// Returns false where the host has no libuv.
-pub fn watch(env: sys::napi_env, clock: Arc<Clock>) -> bool {
+pub fn watch(env: sys::napi_env, clock: Rc<Clock>) -> bool {
     let Some(uv) = Uv::find() else { return false };
     let mut uv_loop = std::ptr::null_mut();
     // SAFETY: `env` is the environment of the call that we are in; `uv_loop` is valid to write to.
