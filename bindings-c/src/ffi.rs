@@ -72,6 +72,11 @@ pub(crate) unsafe fn text<'a>(what: &str, data: *const c_char, len: usize) -> Re
     }
     // SAFETY: non-NULL, of a possible size, readable by the caller's promise.
     let bytes = unsafe { slice::from_raw_parts(data.cast::<u8>(), len) };
+    // Most keys; eight bytes at a time, where `from_utf8` takes a quarter of a hit's instructions for a short one.
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
     std::str::from_utf8(bytes).map_err(|e| invalid(format!("{what} is not UTF-8 (at byte {})", e.valid_up_to())))
 }
 
