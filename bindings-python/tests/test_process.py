@@ -91,6 +91,44 @@ def test_an_exit_in_the_middle_of_everything():
         )
 
 
+@pytest.mark.parametrize("inside", ["loader", "join", "wait_for", "delivered", "listener"])
+def test_an_exit_while_a_daemon_thread_is_inside(inside):
+    """Python before 3.14 ends such a thread by unwinding its stack, which no frame of ours may see."""
+    python(
+        """
+        import sys, threading, time, unstale
+        client = unstale.connect("memory://x")
+        cache = client.cache("x")
+        inside = threading.Event()
+        def loader():
+            inside.set()
+            while True:
+                time.sleep(0.001)
+        def listener(event):
+            loader()
+        lazy = unstale.connect("mqtt://127.0.0.1:1", lazy=True)
+        receipt = lazy.cache("x").invalidate("k")
+        def run(what):
+            threading.Thread(target=what, daemon=True).start()
+        if sys.argv[1] == "listener":
+            cache.on_invalidated(listener)
+            cache.invalidate("k")
+        else:
+            run(lambda: cache.get_or_load("k", loader))
+        inside.wait()
+        waiting = {
+            "join": lambda: cache.get_or_load("k", loader),
+            "wait_for": lambda: client.wait_for("u1:nobody:1:x", 3600),
+            "delivered": lambda: receipt.delivered(3600),
+        }
+        if sys.argv[1] in waiting:
+            run(waiting[sys.argv[1]])
+            time.sleep(0.05)
+        """,
+        inside,
+    )
+
+
 def interrupted(program, ready="waiting\n"):
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
