@@ -2,7 +2,7 @@
 //!
 //! The C library is used without its Rust wrapper, because the wrapper loses what the errors of this library are made
 //! of (the TLS library's reason, the difference between a refused port and a refused certificate) and hands out
-//! acknowledgements through futures, beside the order of the messages. See `docs/decisions/paho.md`.
+//! acknowledgements through futures, beside the order of the messages. See `docs/decisions/0005-paho.md`.
 //!
 //! What the C source (1.3.16) demands and this file grants:
 //! - Every callback runs under one lock of the library, mostly on its threads; a call back into it from there can
@@ -208,9 +208,9 @@ impl Client {
     pub(super) fn new(options: &Options, listener: Arc<dyn Listener>) -> Result<Client, Failure> {
         let mut create = ffi::MQTTAsync_createOptions {
             MQTTVersion: version(options.v5),
-            // As many as there are message numbers: the outbox bounds what is under way, and the library must never
-            // delete the oldest (under MQTT 5 it crashes doing so).
-            maxBufferedMessages: 65_535,
+            // The outbox bounds what is under way, far below this. The library searches its queue for each message, and
+            // must never delete the oldest (under MQTT 5 it crashes doing so).
+            maxBufferedMessages: 16_384,
             deleteOldestMessages: 0,
             sendWhileDisconnected: 0,
             ..Default::default()
