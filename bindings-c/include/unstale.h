@@ -4,27 +4,31 @@
 //
 // Conventions
 //
-// - Results. Every function that can fail returns `unstale_result`; `.code` is `UNSTALE_OK` (0) or says what went wrong, and
-//   `unstale_result_message` gives the sentence for people. A result may be ignored, needs no freeing and may be read on any
-//   thread. Outputs (the pointers at the end of a parameter list) are written only on `UNSTALE_OK`, except where said. There
-//   are no in/out parameters but `unstale_value_release`. A pointer documented as "or NULL" may be NULL; any other NULL is
-//   `UNSTALE_INVALID_ARGUMENT`.
+// - Results. Every function that can fail returns `unstale_result`; `.code` is `UNSTALE_OK` (0) or says what went
+//   wrong, and `unstale_result_message` gives the sentence for people. A result may be ignored, needs no freeing and
+//   may be read on any thread. Outputs (the pointers at the end of a parameter list) are written only on `UNSTALE_OK`,
+//   except where said. There are no in/out parameters but `unstale_value_release`. A pointer documented as "or NULL"
+//   may be NULL; any other NULL is `UNSTALE_INVALID_ARGUMENT`.
 // - Strings. Keys, tags and prefixes are a pointer and a length in bytes, UTF-8, without NUL inside (1 to 1,024 bytes).
-//   Configuration, namespaces and tokens are NUL-terminated UTF-8. Strings that the library hands out as `char *` are freed with
-//   `unstale_string_free`.
-// - Durations are `uint64_t` milliseconds and end in `_ms`. Configuration JSON takes "250ms", "30s", "5m" or seconds as a number.
-// - Threads. Every function may be called from any thread, at the same time, also from a callback, unless it says otherwise.
-// - Handles. Each object that the library hands out is released once with the function that its type names, in any order.
-//   `unstale_lease *`, `unstale_load *`, `unstale_join *`, `unstale_receipt *` and `unstale_subscription *` are numbers in the shape of pointers: used
-//   after their release (or never handed out) they are `UNSTALE_INVALID_ARGUMENT`, and releasing them again does nothing. A freed
-//   `unstale_client *` or `unstale_cache *` is noticed in the same way, but no other thread may be inside a call with it while it
-//   is freed; `unstale_client_close` is what may be called at any time. Every `…_free` takes NULL.
-// - Callbacks get the `userdata` given with them. Where there is a `userdata_free`, it is called exactly once, after the last
-//   call of the callback, whatever the function returned (so also when it failed); NULL means that there is nothing to free.
-//   A callback must not throw or longjmp. Its strings live only until it returns.
-// - Fork. In a child, every handle that it inherited gives `UNSTALE_FORKED`; freeing it is allowed, and leaves what is behind it alone
-//   (no destructor of a cached value runs). A child can connect anew, to `memory://` at least: one whose parent had connected by MQTT
-//   gets `UNSTALE_FORKED` for that too, so fork before the first connection, or `exec` in the child.
+//   Configuration, namespaces and tokens are NUL-terminated UTF-8. Strings that the library hands out as `char *` are
+//   freed with `unstale_string_free`.
+// - Durations are `uint64_t` milliseconds and end in `_ms`. Configuration JSON takes "250ms", "30s", "5m" or seconds as
+//   a number.
+// - Threads. Every function may be called from any thread, at the same time, also from a callback, unless it says
+//   otherwise.
+// - Handles. Each object that the library hands out is released once with the function that its type names, in any
+//   order. `unstale_lease *`, `unstale_load *`, `unstale_join *`, `unstale_receipt *` and `unstale_subscription *` are
+//   numbers in the shape of pointers: used after their release (or never handed out) they are
+//   `UNSTALE_INVALID_ARGUMENT`, and releasing them again does nothing. A freed `unstale_client *` or `unstale_cache *`
+//   is noticed in the same way, but no other thread may be inside a call with it while it is freed;
+//   `unstale_client_close` is what may be called at any time. Every `…_free` takes NULL.
+// - Callbacks get the `userdata` given with them. Where there is a `userdata_free`, it is called exactly once, after
+//   the last call of the callback, whatever the function returned (so also when it failed); NULL means that there is
+//   nothing to free. A callback must not throw or longjmp. Its strings live only until it returns.
+// - Fork. In a child, every handle that it inherited gives `UNSTALE_FORKED`; freeing it is allowed, and leaves what is
+//   behind it alone (no destructor of a cached value runs). A child can connect anew, to `memory://` at least: one
+//   whose parent had connected by MQTT gets `UNSTALE_FORKED` for that too, so fork before the first connection, or
+//   `exec` in the child.
 
 
 #ifndef UNSTALE_H
@@ -196,13 +200,13 @@ typedef void (*unstale_free_fn)(void *userdata);
 
 // A value: `len` bytes at `data`.
 //
-// As an input, fill it yourself with `owner` NULL: the bytes are copied before the function returns
-// (`unstale_value price = {"9.99", 4, NULL};`); or pass one with an owner, which is shared without a copy. Functions never
-// take your reference: they add their own.
+// As an input, fill it yourself with `owner` NULL: the bytes are copied before the function returns (`unstale_value
+// price = {"9.99", 4, NULL};`); or pass one with an owner, which is shared without a copy. Functions never take your
+// reference: they add their own.
 //
-// As an output it is a counted view without a copy: read-only, valid until you release it with `unstale_value_release`,
-// even if the entry is invalidated or the client freed meanwhile. `data` is NULL exactly if there is no value (not found); an
-// empty value has a non-NULL `data` and a `len` of 0.
+// As an output it is a counted view without a copy: read-only, valid until you release it with
+// `unstale_value_release`, even if the entry is invalidated or the client freed meanwhile. `data` is NULL exactly if
+// there is no value (not found); an empty value has a non-NULL `data` and a `len` of 0.
 typedef struct {
     // The first byte; NULL: no value.
     const void *data;
@@ -235,9 +239,9 @@ typedef struct {
     size_t depends_on_len;
     // The value's version, 0 to 2^53 - 1. Counts only if `has_version` is not 0.
     uint64_t version;
-    // A lease of this key taken before the source was read (or, for `update`, before it was written); NULL: none. The call that uses it
-    // consumes it, so that a second use stores nothing; it is freed with `unstale_lease_free` all the same. Not for read-throughs, which take
-    // their own.
+    // A lease of this key taken before the source was read (or, for `update`, before it was written); NULL: none. The
+    // call that uses it consumes it, so that a second use stores nothing; it is freed with `unstale_lease_free` all
+    // the same. Not for read-throughs, which take their own.
     unstale_lease *lease;
     // Not 0: `version` counts.
     uint8_t has_version;
@@ -259,11 +263,13 @@ typedef struct {
     uint8_t reserved[7];
 } unstale_key_version;
 
-// Loads the value of a key from the source. Runs on the thread that called `unstale_cache_get_or_load`, before that returns.
+// Loads the value of a key from the source. Runs on the thread that called `unstale_cache_get_or_load`, before that
+// returns.
 //
-// Returns 0 and fills `value` with a counted value (`unstale_value_copy`, `unstale_value_new`) whose reference the library takes over, or with memory
-// that outlives the callback and is copied; left as it is (`data` NULL), it means "not found". Any other return value is a failure
-// code of yours, for which `value` may hold a description (text, by convention) or an error object.
+// Returns 0 and fills `value` with a counted value (`unstale_value_copy`, `unstale_value_new`) whose reference the
+// library takes over, or with memory that outlives the callback and is copied; left as it is (`data` NULL), it means
+// "not found". Any other return value is a failure code of yours, for which `value` may hold a description (text, by
+// convention) or an error object.
 typedef int32_t (*unstale_loader_fn)(void *userdata,
                                      const char *key,
                                      size_t key_len,
@@ -305,8 +311,8 @@ typedef struct {
     uint32_t reserved;
 } unstale_joined;
 
-// A log record: a number of `unstale_log_level`, the part of the library that speaks ("unstale::link"), and the sentence with its
-// values. The strings are NUL-terminated and live until the callback returns.
+// A log record: a number of `unstale_log_level`, the part of the library that speaks ("unstale::link"), and the
+// sentence with its values. The strings are NUL-terminated and live until the callback returns.
 typedef void (*unstale_log_fn)(void *userdata,
                                uint32_t level,
                                const char *target,
@@ -316,12 +322,12 @@ typedef void (*unstale_log_fn)(void *userdata,
 extern "C" {
 #endif // __cplusplus
 
-// Copies the message of `result` to `buffer`, a sentence in English that names what was wrong and what to do, UTF-8, cut at
-// `capacity - 1` bytes (at a character's border) and NUL-terminated. Never holds a secret.
+// Copies the message of `result` to `buffer`, a sentence in English that names what was wrong and what to do, UTF-8,
+// cut at `capacity - 1` bytes (at a character's border) and NUL-terminated. Never holds a secret.
 //
-// Returns the whole message's length in bytes without the NUL, as `snprintf` does; so `buffer` may be NULL with a `capacity` of 0.
-// 512 bytes hold nearly every message. The newest 1,024 messages of the process are kept; for an older one, and for
-// `UNSTALE_OK`, the answer is a general sentence about the code. Any thread.
+// Returns the whole message's length in bytes without the NUL, as `snprintf` does; so `buffer` may be NULL with a
+// `capacity` of 0. 512 bytes hold nearly every message. The newest 1,024 messages of the process are kept; for an
+// older one, and for `UNSTALE_OK`, the answer is a general sentence about the code. Any thread.
 //
 // The caller's part:
 // `buffer` is NULL or has room for `capacity` bytes.
@@ -329,8 +335,8 @@ size_t unstale_result_message(unstale_result result,
                               char *buffer,
                               size_t capacity);
 
-// The name of a code, the same in every language: "Ok", "InvalidArgument", "Config", … "Forked"; "Unknown" for a number
-// that is none. Static: never freed.
+// The name of a code, the same in every language: "Ok", "InvalidArgument", "Config", … "Forked"; "Unknown" for a
+// number that is none. Static: never freed.
 const char *unstale_code_name(uint32_t code);
 
 // Frees a string that the library handed out as `char *`. NULL: does nothing.
@@ -342,14 +348,15 @@ void unstale_string_free(char *string);
 // The library's version, e.g. "0.1.0". Static: never freed.
 const char *unstale_version(void);
 
-// Connects. `config_json` is a JSON object with the client's options, or NULL for none, e.g.
-// `{"url": "mqtt://localhost", "staleness_bound": "10s"}`. Without a `url` here or in the environment (`UNSTALE_URL`) nothing leaves this
-// process. Options that are not named come from the URL's query, then from the environment, then from the defaults.
+// Connects. `config_json` is a JSON object with the client's options, or NULL for none, e.g. `{"url":
+// "mqtt://localhost", "staleness_bound": "10s"}`. Without a `url` here or in the environment (`UNSTALE_URL`) nothing
+// leaves this process. Options that are not named come from the URL's query, then from the environment, then from the
+// defaults.
 //
 // Blocks until the broker answered, at most `connect_timeout` (5 s); not at all with `"lazy": true`.
 //
-// Errors: `UNSTALE_CONFIG` (not a JSON object, an unknown or impossible option), `UNSTALE_CONNECT`, `UNSTALE_AUTH`, `UNSTALE_TLS`,
-// `UNSTALE_TIMEOUT`, `UNSTALE_INVALID_ARGUMENT` (NULL, not UTF-8).
+// Errors: `UNSTALE_CONFIG` (not a JSON object, an unknown or impossible option), `UNSTALE_CONNECT`, `UNSTALE_AUTH`,
+// `UNSTALE_TLS`, `UNSTALE_TIMEOUT`, `UNSTALE_INVALID_ARGUMENT` (NULL, not UTF-8).
 //
 // The caller's part:
 // `config_json` is NULL or NUL-terminated.
@@ -357,10 +364,11 @@ unstale_result unstale_client_connect(const char *config_json,
                                       unstale_client **client);
 
 // Opens the cache of a namespace: `[A-Za-z0-9._-]`, 1 to 64 characters, not starting with `_`; "" means no namespace.
-// `config_json` is a JSON object with the cache's options, or NULL for none, e.g. `{"ttl": "1m", "max_entries": 50000}`. Does not wait for
-// the network. Once per namespace and client.
+// `config_json` is a JSON object with the cache's options, or NULL for none, e.g. `{"ttl": "1m", "max_entries":
+// 50000}`. Does not wait for the network. Once per namespace and client.
 //
-// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad namespace, one that is open already), `UNSTALE_CONFIG`, `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
+// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad namespace, one that is open already), `UNSTALE_CONFIG`,
+// `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
 // The caller's part:
 // The strings are NULL or NUL-terminated.
@@ -369,8 +377,8 @@ unstale_result unstale_client_cache(unstale_client *client,
                                     const char *config_json,
                                     unstale_cache **cache);
 
-// The client's state as a JSON object: the transport, whether it is connected, what waits to be sent, counters. `json` is
-// freed with `unstale_string_free`. Works on a closed client too. Does not wait.
+// The client's state as a JSON object: the transport, whether it is connected, what waits to be sent, counters. `json`
+// is freed with `unstale_string_free`. Works on a closed client too. Does not wait.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT`.
 //
@@ -379,8 +387,9 @@ unstale_result unstale_client_cache(unstale_client *client,
 unstale_result unstale_client_status(unstale_client *client,
                                      char **json);
 
-// Calls `callback` with the new state (the JSON object of `unstale_client_status`) whenever the connection's state changes. It is called on
-// the client's own event thread, one call at a time, and may call the library; a slow one delays the other events.
+// Calls `callback` with the new state (the JSON object of `unstale_client_status`) whenever the connection's state
+// changes. It is called on the client's own event thread, one call at a time, and may call the library; a slow one
+// delays the other events.
 //
 // `subscription` ends it (`unstale_subscription_cancel`); it may be NULL for "until the client is freed".
 //
@@ -394,9 +403,9 @@ unstale_result unstale_client_on_status(unstale_client *client,
                                         unstale_free_fn userdata_free,
                                         unstale_subscription **subscription);
 
-// Waits, for at most `timeout_ms` (0 to ten years), until this process has applied the invalidation that `token` names (from `unstale_receipt_token`, perhaps in another
-// process): what is read here afterwards is at least as new. `reached` is false when the time ran out first; true at once
-// if this client has no cache of the token's namespace.
+// Waits, for at most `timeout_ms` (0 to ten years), until this process has applied the invalidation that `token` names
+// (from `unstale_receipt_token`, perhaps in another process): what is read here afterwards is at least as new.
+// `reached` is false when the time ran out first; true at once if this client has no cache of the token's namespace.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, not a token), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
@@ -407,9 +416,9 @@ unstale_result unstale_client_wait_for(unstale_client *client,
                                        uint64_t timeout_ms,
                                        bool *reached);
 
-// Sends what waits to be sent, for at most `timeout_ms`, says goodbye and disconnects. `unsent` (or NULL) becomes the number of
-// messages that could not be sent. May be called at any time, from any thread, twice: calls still running and later ones give
-// `UNSTALE_CLOSED`. The handles stay; free them as ever.
+// Sends what waits to be sent, for at most `timeout_ms`, says goodbye and disconnects. `unsent` (or NULL) becomes the
+// number of messages that could not be sent. May be called at any time, from any thread, twice: calls still running
+// and later ones give `UNSTALE_CLOSED`. The handles stay; free them as ever.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT`, `UNSTALE_FORKED`.
 //
@@ -419,8 +428,8 @@ unstale_result unstale_client_close(unstale_client *client,
                                     uint64_t timeout_ms,
                                     size_t *unsent);
 
-// Frees the handle. A client that was not closed is disconnected without waiting once its caches are freed too, and loses
-// what was not sent yet: close it first. NULL, or a client freed before: does nothing.
+// Frees the handle. A client that was not closed is disconnected without waiting once its caches are freed too, and
+// loses what was not sent yet: close it first. NULL, or a client freed before: does nothing.
 //
 // No other thread may be inside a call with this handle.
 //
@@ -428,8 +437,8 @@ unstale_result unstale_client_close(unstale_client *client,
 // `client` is NULL or one that `unstale_client_connect` handed out.
 void unstale_client_free(unstale_client *client);
 
-// Looks a key up. `value` becomes a counted view without a copy, to be released with `unstale_value_release`; not found: `data` is
-// NULL. Never blocks, never waits for the network.
+// Looks a key up. `value` becomes a counted view without a copy, to be released with `unstale_value_release`; not
+// found: `data` is NULL. Never blocks, never waits for the network.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
@@ -440,12 +449,12 @@ unstale_result unstale_cache_get(unstale_cache *cache,
                                  size_t key_len,
                                  unstale_value *value);
 
-// Looks a key up and gives only the `data` of its value, as a number, without a reference: nothing to release. 0: not found, or
-// an error (`unstale_cache_get` says which). For values made by `unstale_value_new` whose `data` is the number of an object in a table of yours:
-// one call per hit instead of two.
+// Looks a key up and gives only the `data` of its value, as a number, without a reference: nothing to release. 0: not
+// found, or an error (`unstale_cache_get` says which). For values made by `unstale_value_new` whose `data` is the
+// number of an object in a table of yours: one call per hit instead of two.
 //
-// The value may be freed by another thread before this returns. So never dereference it, and never reuse a number: a number
-// that your table no longer has is a miss.
+// The value may be freed by another thread before this returns. So never dereference it, and never reuse a number: a
+// number that your table no longer has is a miss.
 //
 // The caller's part:
 // `cache` is a live cache; `key` has `key_len` bytes.
@@ -464,11 +473,11 @@ unstale_result unstale_cache_contains(unstale_cache *cache,
                                       size_t key_len,
                                       bool *contained);
 
-// Stores a value here; publishes nothing. `options` may be NULL. `stored` (or NULL) becomes false if the value was refused: its
-// lease was fenced by an invalidation or used before, or its version is lower than the newest one known.
+// Stores a value here; publishes nothing. `options` may be NULL. `stored` (or NULL) becomes false if the value was
+// refused: its lease was fenced by an invalidation or used before, or its version is lower than the newest one known.
 //
-// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a value without data, a bad key, tag, dependency, version or duration, a freed lease),
-// `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
+// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a value without data, a bad key, tag, dependency, version or duration, a
+// freed lease), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
 // The caller's part:
 // The pointers are valid for the lengths given with them.
@@ -479,9 +488,10 @@ unstale_result unstale_cache_set(unstale_cache *cache,
                                  const unstale_set_options *options,
                                  bool *stored);
 
-// Stores the new value here and invalidates the key everywhere else, after a write to the source. `options` must have a `lease`
-// taken before that write, or a version. If that lease was fenced or that version is too low, it is an invalidation only;
-// `unstale_receipt_stored` says which. `receipt` (or NULL) is freed with `unstale_receipt_free`. Does not wait for the network.
+// Stores the new value here and invalidates the key everywhere else, after a write to the source. `options` must have
+// a `lease` taken before that write, or a version. If that lease was fenced or that version is too low, it is an
+// invalidation only; `unstale_receipt_stored` says which. `receipt` (or NULL) is freed with `unstale_receipt_free`.
+// Does not wait for the network.
 //
 // Errors: as `unstale_cache_set`, and `UNSTALE_INVALID_ARGUMENT` without a lease or version.
 //
@@ -494,8 +504,8 @@ unstale_result unstale_cache_update(unstale_cache *cache,
                                     const unstale_set_options *options,
                                     unstale_receipt **receipt);
 
-// Removes a key here, and here only; a load of it that is under way is not stored. `held` (or NULL) becomes true if there was an
-// entry.
+// Removes a key here, and here only; a load of it that is under way is not stored. `held` (or NULL) becomes true if
+// there was an entry.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
@@ -514,8 +524,9 @@ unstale_result unstale_cache_evict(unstale_cache *cache,
 // `cache` is a live cache.
 unstale_result unstale_cache_clear_local(unstale_cache *cache);
 
-// The cache's `load_timeout` in milliseconds: how long a reader waits for another's load. `UNSTALE_NO_LIMIT` if it has none, or for a
-// cache that is NULL or freed. For bindings whose readers wait in their own way and ask `unstale_join_wait` with 0.
+// The cache's `load_timeout` in milliseconds: how long a reader waits for another's load. `UNSTALE_NO_LIMIT` if it has
+// none, or for a cache that is NULL or freed. For bindings whose readers wait in their own way and ask
+// `unstale_join_wait` with 0.
 //
 // The caller's part:
 // `cache` is a live cache.
@@ -527,8 +538,8 @@ uint64_t unstale_cache_load_timeout(unstale_cache *cache);
 // `cache` is a live cache.
 size_t unstale_cache_len(unstale_cache *cache);
 
-// The cache's counters (hits, misses, loads, invalidations, …) as a JSON object. `json` is freed with `unstale_string_free`. Works on a
-// closed client too.
+// The cache's counters (hits, misses, loads, invalidations, …) as a JSON object. `json` is freed with
+// `unstale_string_free`. Works on a closed client too.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL).
 //
@@ -537,9 +548,9 @@ size_t unstale_cache_len(unstale_cache *cache);
 unstale_result unstale_cache_stats(unstale_cache *cache,
                                    char **json);
 
-// Calls `callback` for each invalidation that was applied here, with a JSON object: `namespace`, `keys`, `tags`, `prefixes`, `all`, `origin` ("local" or
-// "remote"), `src`, `seq`. It is called on the client's own event thread, after the entries are gone, one call at a time, and may call
-// the library; a slow one delays the other events.
+// Calls `callback` for each invalidation that was applied here, with a JSON object: `namespace`, `keys`, `tags`,
+// `prefixes`, `all`, `origin` ("local" or "remote"), `src`, `seq`. It is called on the client's own event thread,
+// after the entries are gone, one call at a time, and may call the library; a slow one delays the other events.
 //
 // `subscription` ends it (`unstale_subscription_cancel`); it may be NULL for "as long as the cache lives".
 //
@@ -553,8 +564,8 @@ unstale_result unstale_cache_on_invalidated(unstale_cache *cache,
                                             unstale_free_fn userdata_free,
                                             unstale_subscription **subscription);
 
-// Frees the handle. Values that were got from it stay valid until they are released. NULL, or a cache freed before: does
-// nothing.
+// Frees the handle. Values that were got from it stay valid until they are released. NULL, or a cache freed before:
+// does nothing.
 //
 // No other thread may be inside a call with this handle.
 //
@@ -572,11 +583,11 @@ unstale_result unstale_value_copy(const void *data,
                                   size_t len,
                                   unstale_value *value);
 
-// Makes a counted value of memory or of an object of yours, without a copy. `free_fn(userdata)` is called exactly once: when
-// the last reference is gone, on whatever thread that happens, or before this returns if it fails.
+// Makes a counted value of memory or of an object of yours, without a copy. `free_fn(userdata)` is called exactly
+// once: when the last reference is gone, on whatever thread that happens, or before this returns if it fails.
 //
-// `data` need not be an address: it may be the number of an object in a table of yours, but not NULL; the library never
-// reads it. So live objects of another language can be cached. `value` is released by the caller.
+// `data` need not be an address: it may be the number of an object in a table of yours, but not NULL; the library
+// never reads it. So live objects of another language can be cached. `value` is released by the caller.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (`data` or `value` NULL). Any thread.
 //
@@ -597,14 +608,15 @@ unstale_result unstale_value_new(const void *data,
 unstale_result unstale_value_clone(const unstale_value *value,
                                    unstale_value *copy);
 
-// Gives the reference of `value` back and clears its fields, so that a second call does nothing. NULL is allowed. Any thread.
+// Gives the reference of `value` back and clears its fields, so that a second call does nothing. NULL is allowed. Any
+// thread.
 //
 // The caller's part:
 // `value` holds what the library wrote, and no other copy of this struct is released too.
 void unstale_value_release(unstale_value *value);
 
-// Removes a key here and everywhere else. `receipt` (or NULL) is freed with `unstale_receipt_free`. Applied here before this
-// returns; does not wait for the network.
+// Removes a key here and everywhere else. `receipt` (or NULL) is freed with `unstale_receipt_free`. Applied here
+// before this returns; does not wait for the network.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
@@ -615,8 +627,8 @@ unstale_result unstale_cache_invalidate(unstale_cache *cache,
                                         size_t key_len,
                                         unstale_receipt **receipt);
 
-// Says that `version` (0 to 2^53 - 1) of a key is now current: entries with a lower version or none fall, here and everywhere else, and
-// lower ones are refused for `tombstone_ttl`.
+// Says that `version` (0 to 2^53 - 1) of a key is now current: entries with a lower version or none fall, here and
+// everywhere else, and lower ones are refused for `tombstone_ttl`.
 //
 // Errors: as `unstale_cache_invalidate`, and `UNSTALE_INVALID_ARGUMENT` for a version out of range.
 //
@@ -670,8 +682,8 @@ unstale_result unstale_cache_invalidate_prefix(unstale_cache *cache,
 unstale_result unstale_cache_invalidate_all(unstale_cache *cache,
                                             unstale_receipt **receipt);
 
-// The token that names this invalidation, fit for an HTTP header: another process gives it to `unstale_client_wait_for` to read
-// what was written here. `token` is freed with `unstale_string_free`.
+// The token that names this invalidation, fit for an HTTP header: another process gives it to
+// `unstale_client_wait_for` to read what was written here. `token` is freed with `unstale_string_free`.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT`.
 //
@@ -680,7 +692,8 @@ unstale_result unstale_cache_invalidate_all(unstale_cache *cache,
 unstale_result unstale_receipt_token(unstale_receipt *receipt,
                                      char **token);
 
-// Whether `unstale_cache_update` stored its value here; false for one that was an invalidation only, and for `invalidate…`.
+// Whether `unstale_cache_update` stored its value here; false for one that was an invalidation only, and for
+// `invalidate…`.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT`.
 //
@@ -689,8 +702,8 @@ unstale_result unstale_receipt_token(unstale_receipt *receipt,
 unstale_result unstale_receipt_stored(unstale_receipt *receipt,
                                       bool *stored);
 
-// Waits, for at most `timeout_ms` (0 to ten years), until the broker has acknowledged the message. `delivered` is false when the time ran out first (0: only looks), or the
-// client was closed.
+// Waits, for at most `timeout_ms` (0 to ten years), until the broker has acknowledged the message. `delivered` is
+// false when the time ran out first (0: only looks), or the client was closed.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT`.
 //
@@ -703,9 +716,9 @@ unstale_result unstale_receipt_wait(unstale_receipt *receipt,
 // Frees the receipt. NULL, or one freed before: does nothing.
 void unstale_receipt_free(unstale_receipt *receipt);
 
-// Takes a lease. Take it before you read the source, then `unstale_cache_set` with it: if the key, or a tag or dependency given there, was
-// invalidated in between, the value is not stored. For `unstale_cache_update`, take it before you write to the source. Several may be open
-// for one key.
+// Takes a lease. Take it before you read the source, then `unstale_cache_set` with it: if the key, or a tag or
+// dependency given there, was invalidated in between, the value is not stored. For `unstale_cache_update`, take it
+// before you write to the source. Several may be open for one key.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
@@ -719,15 +732,17 @@ unstale_result unstale_cache_lease(unstale_cache *cache,
 // Gives the lease back, used or not. NULL, or one freed before: does nothing.
 void unstale_lease_free(unstale_lease *lease);
 
-// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's answer instead
-// (single flight). A value that was invalidated while it was being loaded is returned to those who waited for it, but not
-// stored. `options` (or NULL) is what the value is stored with, and is checked before anything is loaded.
+// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's
+// answer instead (single flight). A value that was invalidated while it was being loaded is returned to those who
+// waited for it, but not stored. `options` (or NULL) is what the value is stored with, and is checked before anything
+// is loaded.
 //
-// `value` is released with `unstale_value_release`; not found: `data` is NULL. If this or the joined loader failed, the result is `UNSTALE_LOAD` and `failure`
-// (or NULL) says how; its `error` is released by the caller. `failure` is written only then.
+// `value` is released with `unstale_value_release`; not found: `data` is NULL. If this or the joined loader failed,
+// the result is `UNSTALE_LOAD` and `failure` (or NULL) says how; its `error` is released by the caller. `failure` is
+// written only then.
 //
-// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key or option), `UNSTALE_LOAD`, `UNSTALE_TIMEOUT` (`load_timeout`), `UNSTALE_CLOSED`, `UNSTALE_FORKED`. The loader may call the library,
-// but not for the same key of the same cache.
+// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key or option), `UNSTALE_LOAD`, `UNSTALE_TIMEOUT` (`load_timeout`),
+// `UNSTALE_CLOSED`, `UNSTALE_FORKED`. The loader may call the library, but not for the same key of the same cache.
 //
 // The caller's part:
 // The pointers are valid for the lengths given with them; `loader` keeps its contract.
@@ -741,11 +756,12 @@ unstale_result unstale_cache_get_or_load(unstale_cache *cache,
                                          unstale_failure *failure);
 
 // The first half of a read-through for callers that run loads in their own way (another thread, an event loop, another
-// language's cancellation): look up, and if it is a miss, become the leader of a load or join the one that runs. Does not
-// block. `options` (or NULL) is what the value will be stored with. The caller's loop:
+// language's cancellation): look up, and if it is a miss, become the leader of a load or join the one that runs. Does
+// not block. `options` (or NULL) is what the value will be stored with. The caller's loop:
 //
 //     begin → HIT: value. ABSENT: not found. LEAD: load, then unstale_load_finish or unstale_load_fail.
-//             JOIN: unstale_join_wait → VALUE, ABSENT or FAILED: that. AGAIN: begin again. TIMED_OUT: wait again or give up.
+//             JOIN: unstale_join_wait → VALUE, ABSENT or FAILED: that. AGAIN: begin again.
+//                   TIMED_OUT: wait again or give up.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key or option), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 //
@@ -757,8 +773,9 @@ unstale_result unstale_cache_begin(unstale_cache *cache,
                                    const unstale_set_options *options,
                                    unstale_begun *begun);
 
-// Ends a load with its value and frees the handle; whoever joined gets the value. `value` NULL or without data means "not found". `stored` (or
-// NULL) becomes false if it was not stored, because an invalidation came meanwhile, or because "not found" is not cached.
+// Ends a load with its value and frees the handle; whoever joined gets the value. `value` NULL or without data means
+// "not found". `stored` (or NULL) becomes false if it was not stored, because an invalidation came meanwhile, or
+// because "not found" is not cached.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (a load that was ended before; a bad value, which leaves the load open).
 //
@@ -770,7 +787,8 @@ unstale_result unstale_load_finish(unstale_load *load,
 
 // Ends a load with a failure and frees the handle; whoever joined gets the same code and error.
 //
-// Errors: `UNSTALE_INVALID_ARGUMENT` (a load that was ended before; `failure` NULL or with code 0 or with a bad error, which leaves the load open).
+// Errors: `UNSTALE_INVALID_ARGUMENT` (a load that was ended before; `failure` NULL or with code 0 or with a bad error,
+// which leaves the load open).
 //
 // The caller's part:
 // `failure` is NULL or valid.
@@ -780,8 +798,8 @@ unstale_result unstale_load_fail(unstale_load *load,
 // Gives a load up and frees the handle; whoever joined begins again. NULL, or one ended before: does nothing.
 void unstale_load_abandon(unstale_load *load);
 
-// Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several threads may wait with one
-// join, and it may wait again; each answer's `value` or `failure.error` is released apart.
+// Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several
+// threads may wait with one join, and it may wait again; each answer's `value` or `failure.error` is released apart.
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a freed join, a wait in the loader of the same load).
 //
@@ -794,17 +812,19 @@ unstale_result unstale_join_wait(unstale_join *join,
 // Frees a join; threads that wait with it go on. NULL, or one freed before: does nothing.
 void unstale_join_free(unstale_join *join);
 
-// Ends a subscription and frees the handle. No call of its callback starts after this returned; one that runs right now on
-// another thread goes on, and `userdata_free` is called when it is over. May be called from the callback. NULL, or one
-// cancelled before: does nothing.
+// Ends a subscription and frees the handle. No call of its callback starts after this returned; one that runs right
+// now on another thread goes on, and `userdata_free` is called when it is over. May be called from the callback. NULL,
+// or one cancelled before: does nothing.
 void unstale_subscription_cancel(unstale_subscription *subscription);
 
-// Sends log records of `max_level` (a number of `unstale_log_level`) and graver to `callback`, for the whole process, in place of the callback set before.
-// `UNSTALE_LOG_OFF` or a NULL callback ends it. Quiet by default; each condition is logged at most once a minute.
+// Sends log records of `max_level` (a number of `unstale_log_level`) and graver to `callback`, for the whole process,
+// in place of the callback set before. `UNSTALE_LOG_OFF` or a NULL callback ends it. Quiet by default; each condition
+// is logged at most once a minute.
 //
-// The callback is called on a thread of its own, one record at a time, and may call the library. 1,000 records wait for a
-// slow one; beyond, the newest are dropped, and how many is logged. When this returns, the callback set before has had all
-// its records, is not called any more and its `userdata` is freed (from within the callback itself: right after it returns).
+// The callback is called on a thread of its own, one record at a time, and may call the library. 1,000 records wait
+// for a slow one; beyond, the newest are dropped, and how many is logged. When this returns, the callback set before
+// has had all its records, is not called any more and its `userdata` is freed (from within the callback itself: right
+// after it returns).
 //
 // Errors: `UNSTALE_INVALID_ARGUMENT` (no such level).
 //

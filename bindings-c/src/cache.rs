@@ -19,8 +19,8 @@ pub struct unstale_cache {
     _opaque: [u8; 0],
 }
 
-/// Looks a key up. `value` becomes a counted view without a copy, to be released with `unstale_value_release`; not found: `data` is
-/// NULL. Never blocks, never waits for the network.
+/// Looks a key up. `value` becomes a counted view without a copy, to be released with `unstale_value_release`; not
+/// found: `data` is NULL. Never blocks, never waits for the network.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
@@ -47,12 +47,12 @@ pub unsafe extern "C" fn unstale_cache_get(
     }
 }
 
-/// Looks a key up and gives only the `data` of its value, as a number, without a reference: nothing to release. 0: not found, or
-/// an error (`unstale_cache_get` says which). For values made by `unstale_value_new` whose `data` is the number of an object in a table of yours:
-/// one call per hit instead of two.
+/// Looks a key up and gives only the `data` of its value, as a number, without a reference: nothing to release. 0: not
+/// found, or an error (`unstale_cache_get` says which). For values made by `unstale_value_new` whose `data` is the
+/// number of an object in a table of yours: one call per hit instead of two.
 ///
-/// The value may be freed by another thread before this returns. So never dereference it, and never reuse a number: a number
-/// that your table no longer has is a miss.
+/// The value may be freed by another thread before this returns. So never dereference it, and never reuse a number: a
+/// number that your table no longer has is a miss.
 ///
 /// # Safety
 /// `cache` is a live cache; `key` has `key_len` bytes.
@@ -92,11 +92,11 @@ pub unsafe extern "C" fn unstale_cache_contains(
     }
 }
 
-/// Stores a value here; publishes nothing. `options` may be NULL. `stored` (or NULL) becomes false if the value was refused: its
-/// lease was fenced by an invalidation or used before, or its version is lower than the newest one known.
+/// Stores a value here; publishes nothing. `options` may be NULL. `stored` (or NULL) becomes false if the value was
+/// refused: its lease was fenced by an invalidation or used before, or its version is lower than the newest one known.
 ///
-/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a value without data, a bad key, tag, dependency, version or duration, a freed lease),
-/// `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
+/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a value without data, a bad key, tag, dependency, version or duration, a
+/// freed lease), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
 /// # Safety
 /// The pointers are valid for the lengths given with them.
@@ -123,9 +123,10 @@ pub unsafe extern "C" fn unstale_cache_set(
     }
 }
 
-/// Stores the new value here and invalidates the key everywhere else, after a write to the source. `options` must have a `lease`
-/// taken before that write, or a version. If that lease was fenced or that version is too low, it is an invalidation only;
-/// `unstale_receipt_stored` says which. `receipt` (or NULL) is freed with `unstale_receipt_free`. Does not wait for the network.
+/// Stores the new value here and invalidates the key everywhere else, after a write to the source. `options` must have
+/// a `lease` taken before that write, or a version. If that lease was fenced or that version is too low, it is an
+/// invalidation only; `unstale_receipt_stored` says which. `receipt` (or NULL) is freed with `unstale_receipt_free`.
+/// Does not wait for the network.
 ///
 /// Errors: as `unstale_cache_set`, and `UNSTALE_INVALID_ARGUMENT` without a lease or version.
 ///
@@ -152,8 +153,8 @@ pub unsafe extern "C" fn unstale_cache_update(
     }
 }
 
-/// Removes a key here, and here only; a load of it that is under way is not stored. `held` (or NULL) becomes true if there was an
-/// entry.
+/// Removes a key here, and here only; a load of it that is under way is not stored. `held` (or NULL) becomes true if
+/// there was an entry.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
@@ -192,8 +193,9 @@ pub unsafe extern "C" fn unstale_cache_clear_local(cache: *mut unstale_cache) ->
     }
 }
 
-/// The cache's `load_timeout` in milliseconds: how long a reader waits for another's load. `UNSTALE_NO_LIMIT` if it has none, or for a
-/// cache that is NULL or freed. For bindings whose readers wait in their own way and ask `unstale_join_wait` with 0.
+/// The cache's `load_timeout` in milliseconds: how long a reader waits for another's load. `UNSTALE_NO_LIMIT` if it has
+/// none, or for a cache that is NULL or freed. For bindings whose readers wait in their own way and ask
+/// `unstale_join_wait` with 0.
 ///
 /// # Safety
 /// `cache` is a live cache.
@@ -218,8 +220,8 @@ pub unsafe extern "C" fn unstale_cache_len(cache: *mut unstale_cache) -> usize {
     })
 }
 
-/// The cache's counters (hits, misses, loads, invalidations, …) as a JSON object. `json` is freed with `unstale_string_free`. Works on a
-/// closed client too.
+/// The cache's counters (hits, misses, loads, invalidations, …) as a JSON object. `json` is freed with
+/// `unstale_string_free`. Works on a closed client too.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL).
 ///
@@ -235,9 +237,9 @@ pub unsafe extern "C" fn unstale_cache_stats(cache: *mut unstale_cache, json: *m
     }
 }
 
-/// Calls `callback` for each invalidation that was applied here, with a JSON object: `namespace`, `keys`, `tags`, `prefixes`, `all`, `origin` ("local" or
-/// "remote"), `src`, `seq`. It is called on the client's own event thread, after the entries are gone, one call at a time, and may call
-/// the library; a slow one delays the other events.
+/// Calls `callback` for each invalidation that was applied here, with a JSON object: `namespace`, `keys`, `tags`,
+/// `prefixes`, `all`, `origin` ("local" or "remote"), `src`, `seq`. It is called on the client's own event thread,
+/// after the entries are gone, one call at a time, and may call the library; a slow one delays the other events.
 ///
 /// `subscription` ends it (`unstale_subscription_cancel`); it may be NULL for "as long as the cache lives".
 ///
@@ -265,8 +267,8 @@ pub unsafe extern "C" fn unstale_cache_on_invalidated(
     }
 }
 
-/// Frees the handle. Values that were got from it stay valid until they are released. NULL, or a cache freed before: does
-/// nothing.
+/// Frees the handle. Values that were got from it stay valid until they are released. NULL, or a cache freed before:
+/// does nothing.
 ///
 /// No other thread may be inside a call with this handle.
 ///

@@ -21,14 +21,15 @@ pub struct unstale_client {
     _opaque: [u8; 0],
 }
 
-/// Connects. `config_json` is a JSON object with the client's options, or NULL for none, e.g.
-/// `{"url": "mqtt://localhost", "staleness_bound": "10s"}`. Without a `url` here or in the environment (`UNSTALE_URL`) nothing leaves this
-/// process. Options that are not named come from the URL's query, then from the environment, then from the defaults.
+/// Connects. `config_json` is a JSON object with the client's options, or NULL for none, e.g. `{"url":
+/// "mqtt://localhost", "staleness_bound": "10s"}`. Without a `url` here or in the environment (`UNSTALE_URL`) nothing
+/// leaves this process. Options that are not named come from the URL's query, then from the environment, then from the
+/// defaults.
 ///
 /// Blocks until the broker answered, at most `connect_timeout` (5 s); not at all with `"lazy": true`.
 ///
-/// Errors: `UNSTALE_CONFIG` (not a JSON object, an unknown or impossible option), `UNSTALE_CONNECT`, `UNSTALE_AUTH`, `UNSTALE_TLS`,
-/// `UNSTALE_TIMEOUT`, `UNSTALE_INVALID_ARGUMENT` (NULL, not UTF-8).
+/// Errors: `UNSTALE_CONFIG` (not a JSON object, an unknown or impossible option), `UNSTALE_CONNECT`, `UNSTALE_AUTH`,
+/// `UNSTALE_TLS`, `UNSTALE_TIMEOUT`, `UNSTALE_INVALID_ARGUMENT` (NULL, not UTF-8).
 ///
 /// # Safety
 /// `config_json` is NULL or NUL-terminated.
@@ -49,10 +50,11 @@ pub unsafe extern "C" fn unstale_client_connect(
 }
 
 /// Opens the cache of a namespace: `[A-Za-z0-9._-]`, 1 to 64 characters, not starting with `_`; "" means no namespace.
-/// `config_json` is a JSON object with the cache's options, or NULL for none, e.g. `{"ttl": "1m", "max_entries": 50000}`. Does not wait for
-/// the network. Once per namespace and client.
+/// `config_json` is a JSON object with the cache's options, or NULL for none, e.g. `{"ttl": "1m", "max_entries":
+/// 50000}`. Does not wait for the network. Once per namespace and client.
 ///
-/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad namespace, one that is open already), `UNSTALE_CONFIG`, `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
+/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad namespace, one that is open already), `UNSTALE_CONFIG`,
+/// `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
 /// # Safety
 /// The strings are NULL or NUL-terminated.
@@ -74,8 +76,8 @@ pub unsafe extern "C" fn unstale_client_cache(
     }
 }
 
-/// The client's state as a JSON object: the transport, whether it is connected, what waits to be sent, counters. `json` is
-/// freed with `unstale_string_free`. Works on a closed client too. Does not wait.
+/// The client's state as a JSON object: the transport, whether it is connected, what waits to be sent, counters. `json`
+/// is freed with `unstale_string_free`. Works on a closed client too. Does not wait.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT`.
 ///
@@ -91,8 +93,9 @@ pub unsafe extern "C" fn unstale_client_status(client: *mut unstale_client, json
     }
 }
 
-/// Calls `callback` with the new state (the JSON object of `unstale_client_status`) whenever the connection's state changes. It is called on
-/// the client's own event thread, one call at a time, and may call the library; a slow one delays the other events.
+/// Calls `callback` with the new state (the JSON object of `unstale_client_status`) whenever the connection's state
+/// changes. It is called on the client's own event thread, one call at a time, and may call the library; a slow one
+/// delays the other events.
 ///
 /// `subscription` ends it (`unstale_subscription_cancel`); it may be NULL for "until the client is freed".
 ///
@@ -120,9 +123,9 @@ pub unsafe extern "C" fn unstale_client_on_status(
     }
 }
 
-/// Waits, for at most `timeout_ms` (0 to ten years), until this process has applied the invalidation that `token` names (from `unstale_receipt_token`, perhaps in another
-/// process): what is read here afterwards is at least as new. `reached` is false when the time ran out first; true at once
-/// if this client has no cache of the token's namespace.
+/// Waits, for at most `timeout_ms` (0 to ten years), until this process has applied the invalidation that `token` names
+/// (from `unstale_receipt_token`, perhaps in another process): what is read here afterwards is at least as new.
+/// `reached` is false when the time ran out first; true at once if this client has no cache of the token's namespace.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, not a token), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
@@ -146,9 +149,9 @@ pub unsafe extern "C" fn unstale_client_wait_for(
 /// A `timeout_ms` for `unstale_client_close`, the one that the other languages use unless told otherwise.
 pub const UNSTALE_CLOSE_TIMEOUT_MS: u64 = 5000;
 
-/// Sends what waits to be sent, for at most `timeout_ms`, says goodbye and disconnects. `unsent` (or NULL) becomes the number of
-/// messages that could not be sent. May be called at any time, from any thread, twice: calls still running and later ones give
-/// `UNSTALE_CLOSED`. The handles stay; free them as ever.
+/// Sends what waits to be sent, for at most `timeout_ms`, says goodbye and disconnects. `unsent` (or NULL) becomes the
+/// number of messages that could not be sent. May be called at any time, from any thread, twice: calls still running
+/// and later ones give `UNSTALE_CLOSED`. The handles stay; free them as ever.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT`, `UNSTALE_FORKED`.
 ///
@@ -172,8 +175,8 @@ pub unsafe extern "C" fn unstale_client_close(
     }
 }
 
-/// Frees the handle. A client that was not closed is disconnected without waiting once its caches are freed too, and loses
-/// what was not sent yet: close it first. NULL, or a client freed before: does nothing.
+/// Frees the handle. A client that was not closed is disconnected without waiting once its caches are freed too, and
+/// loses what was not sent yet: close it first. NULL, or a client freed before: does nothing.
 ///
 /// No other thread may be inside a call with this handle.
 ///

@@ -1,7 +1,7 @@
 //! Results: a number that every language shares, and a ticket for the sentence that goes with it.
 //!
-//! The sentence is kept in a ring, not in a thread-local (goroutines change threads between two calls) and not in an object
-//! to be freed (results get ignored). So success costs a zero in a register, and failure never leaks.
+//! The sentence is kept in a ring, not in a thread-local (goroutines change threads between two calls) and not in an
+//! object to be freed (results get ignored). So success costs a zero in a register, and failure never leaks.
 
 use std::ffi::{c_char, CStr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,12 +49,12 @@ pub struct unstale_result {
     pub detail: u32,
 }
 
-/// Copies the message of `result` to `buffer`, a sentence in English that names what was wrong and what to do, UTF-8, cut at
-/// `capacity - 1` bytes (at a character's border) and NUL-terminated. Never holds a secret.
+/// Copies the message of `result` to `buffer`, a sentence in English that names what was wrong and what to do, UTF-8,
+/// cut at `capacity - 1` bytes (at a character's border) and NUL-terminated. Never holds a secret.
 ///
-/// Returns the whole message's length in bytes without the NUL, as `snprintf` does; so `buffer` may be NULL with a `capacity` of 0.
-/// 512 bytes hold nearly every message. The newest 1,024 messages of the process are kept; for an older one, and for
-/// `UNSTALE_OK`, the answer is a general sentence about the code. Any thread.
+/// Returns the whole message's length in bytes without the NUL, as `snprintf` does; so `buffer` may be NULL with a
+/// `capacity` of 0. 512 bytes hold nearly every message. The newest 1,024 messages of the process are kept; for an
+/// older one, and for `UNSTALE_OK`, the answer is a general sentence about the code. Any thread.
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `capacity` bytes.
@@ -77,8 +77,8 @@ pub unsafe extern "C" fn unstale_result_message(result: unstale_result, buffer: 
     })
 }
 
-/// The name of a code, the same in every language: "Ok", "InvalidArgument", "Config", … "Forked"; "Unknown" for a number
-/// that is none. Static: never freed.
+/// The name of a code, the same in every language: "Ok", "InvalidArgument", "Config", … "Forked"; "Unknown" for a
+/// number that is none. Static: never freed.
 #[no_mangle]
 pub extern "C" fn unstale_code_name(code: u32) -> *const c_char {
     name(code).as_ptr()
@@ -125,8 +125,8 @@ struct Message {
     text: String,
 }
 
-/// Each slot has its own lock, taken only by try: who finds it taken is a whole ring behind or ahead, and a child of `fork` may
-/// find one that nobody will ever give back.
+/// Each slot has its own lock, taken only by try: who finds it taken is a whole ring behind or ahead, and a child of
+/// `fork` may find one that nobody will ever give back.
 static RING: [Mutex<Option<Message>>; KEPT] = [const { Mutex::new(None) }; KEPT];
 static TICKETS: AtomicU32 = AtomicU32::new(0);
 

@@ -1,4 +1,5 @@
-//! What comes in and goes out: pointers become references, bytes become text, each with an error that names the argument.
+//! What comes in and goes out: pointers become references, bytes become text, each with an error that names the
+//! argument.
 
 use std::ffi::{c_char, CStr};
 use std::slice;

@@ -1,11 +1,11 @@
 //! Handles that notice when they are misused.
 //!
-//! Clients and caches are few and are on the hit path: their handle is the address of a small shell that is emptied when it is
-//! freed, but never given back to the allocator. Everything else is many: its handle is a number in the shape of a pointer,
-//! good for one life of one slot in a table.
+//! Clients and caches are few and are on the hit path: their handle is the address of a small shell that is emptied
+//! when it is freed, but never given back to the allocator. Everything else is many: its handle is a number in the
+//! shape of a pointer, good for one life of one slot in a table.
 //!
-//! In a child of `fork` every inherited handle is dead, and what it holds is left alone for good: the core behind it may have
-//! locks that a thread of the parent had taken, and has no threads of its own any more.
+//! In a child of `fork` every inherited handle is dead, and what it holds is left alone for good: the core behind it
+//! may have locks that a thread of the parent had taken, and has no threads of its own any more.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
@@ -45,7 +45,8 @@ impl<T: Send + Sync> Shell<T> {
     /// What the shell holds.
     ///
     /// # Safety
-    /// `shell` is NULL or from [`Shell::new`] of the same `T`, and is not freed by another thread before the reference ends.
+    /// `shell` is NULL or from [`Shell::new`] of the same `T`, and is not freed by another thread before the reference
+    /// ends.
     #[inline]
     pub(crate) unsafe fn open<'a>(what: &str, shell: *const Shell<T>) -> Result<&'a T> {
         // SAFETY: a shell stays readable for good.
@@ -203,8 +204,8 @@ impl<H, T> Table<H, T> {
         Err(misused(self.what, handle.is_null()))
     }
 
-    /// As [`Table::take`] for a handle that may be anything, and is dead afterwards in any case. The caller drops the content,
-    /// outside the table's lock.
+    /// As [`Table::take`] for a handle that may be anything, and is dead afterwards in any case. The caller drops the
+    /// content, outside the table's lock.
     pub(crate) fn remove(&self, handle: *const H) -> Option<T> {
         let mut slots = self.lock();
         let (index, slot) = self.find(&mut slots, handle)?;

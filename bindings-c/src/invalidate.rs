@@ -24,8 +24,8 @@ pub struct unstale_key_version {
     pub reserved: [u8; 7],
 }
 
-/// Removes a key here and everywhere else. `receipt` (or NULL) is freed with `unstale_receipt_free`. Applied here before this
-/// returns; does not wait for the network.
+/// Removes a key here and everywhere else. `receipt` (or NULL) is freed with `unstale_receipt_free`. Applied here
+/// before this returns; does not wait for the network.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
@@ -48,8 +48,8 @@ pub unsafe extern "C" fn unstale_cache_invalidate(
     }
 }
 
-/// Says that `version` (0 to 2^53 - 1) of a key is now current: entries with a lower version or none fall, here and everywhere else, and
-/// lower ones are refused for `tombstone_ttl`.
+/// Says that `version` (0 to 2^53 - 1) of a key is now current: entries with a lower version or none fall, here and
+/// everywhere else, and lower ones are refused for `tombstone_ttl`.
 ///
 /// Errors: as `unstale_cache_invalidate`, and `UNSTALE_INVALID_ARGUMENT` for a version out of range.
 ///

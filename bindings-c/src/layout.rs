@@ -1,5 +1,5 @@
-//! Size and offsets of every struct that crosses. `tests/c/layout.c` asserts the same numbers on C's side, and the bindings of Go and
-//! .NET rely on them.
+//! Size and offsets of every struct that crosses. `tests/c/layout.c` asserts the same numbers on C's side, and the
+//! bindings of Go and .NET rely on them.
 
 use std::mem::{align_of, offset_of, size_of};
 

@@ -17,9 +17,9 @@ pub struct unstale_lease {
 
 pub(crate) static LEASES: Table<unstale_lease, Lease> = Table::new("lease", 2);
 
-/// Takes a lease. Take it before you read the source, then `unstale_cache_set` with it: if the key, or a tag or dependency given there, was
-/// invalidated in between, the value is not stored. For `unstale_cache_update`, take it before you write to the source. Several may be open
-/// for one key.
+/// Takes a lease. Take it before you read the source, then `unstale_cache_set` with it: if the key, or a tag or
+/// dependency given there, was invalidated in between, the value is not stored. For `unstale_cache_update`, take it
+/// before you write to the source. Several may be open for one key.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///

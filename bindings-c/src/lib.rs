@@ -1,7 +1,8 @@
 //! The C library of unstale. `include/unstale.h` is written from these files; its opening comment has the conventions.
 //!
-//! One file per concept. Support is apart: [`ffi`] (what comes in and goes out), [`handle`] (handles that notice their misuse),
-//! [`fork`] (a child can free), [`panic`] (no panic leaves), [`error`] (numbers and messages). There is no policy here: every decision is the core's.
+//! One file per concept. Support is apart: [`ffi`] (what comes in and goes out), [`handle`] (handles that notice their
+//! misuse), [`fork`] (a child can free), [`panic`] (no panic leaves), [`error`] (numbers and messages). There is no
+//! policy here: every decision is the core's.
 
 #![deny(missing_docs)]
 // The names are C's.

@@ -16,11 +16,13 @@ use crate::options::{options, unstale_set_options};
 use crate::panic::{boundary, boundary_or};
 use crate::value::{unstale_value, Blob};
 
-/// Loads the value of a key from the source. Runs on the thread that called `unstale_cache_get_or_load`, before that returns.
+/// Loads the value of a key from the source. Runs on the thread that called `unstale_cache_get_or_load`, before that
+/// returns.
 ///
-/// Returns 0 and fills `value` with a counted value (`unstale_value_copy`, `unstale_value_new`) whose reference the library takes over, or with memory
-/// that outlives the callback and is copied; left as it is (`data` NULL), it means "not found". Any other return value is a failure
-/// code of yours, for which `value` may hold a description (text, by convention) or an error object.
+/// Returns 0 and fills `value` with a counted value (`unstale_value_copy`, `unstale_value_new`) whose reference the
+/// library takes over, or with memory that outlives the callback and is copied; left as it is (`data` NULL), it means
+/// "not found". Any other return value is a failure code of yours, for which `value` may hold a description (text, by
+/// convention) or an error object.
 pub type unstale_loader_fn = Option<
     unsafe extern "C" fn(userdata: *mut c_void, key: *const c_char, key_len: usize, value: *mut unstale_value) -> i32,
 >;
@@ -110,15 +112,17 @@ pub struct unstale_join {
 pub(crate) static LOADS: Table<unstale_load, Load<Blob>> = Table::new("load", 4);
 pub(crate) static JOINS: Table<unstale_join, Arc<Waiting>> = Table::new("join", 5);
 
-/// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's answer instead
-/// (single flight). A value that was invalidated while it was being loaded is returned to those who waited for it, but not
-/// stored. `options` (or NULL) is what the value is stored with, and is checked before anything is loaded.
+/// Gets a key, or loads it by calling `loader` on this thread; if another thread loads it already, waits for that one's
+/// answer instead (single flight). A value that was invalidated while it was being loaded is returned to those who
+/// waited for it, but not stored. `options` (or NULL) is what the value is stored with, and is checked before anything
+/// is loaded.
 ///
-/// `value` is released with `unstale_value_release`; not found: `data` is NULL. If this or the joined loader failed, the result is `UNSTALE_LOAD` and `failure`
-/// (or NULL) says how; its `error` is released by the caller. `failure` is written only then.
+/// `value` is released with `unstale_value_release`; not found: `data` is NULL. If this or the joined loader failed,
+/// the result is `UNSTALE_LOAD` and `failure` (or NULL) says how; its `error` is released by the caller. `failure` is
+/// written only then.
 ///
-/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key or option), `UNSTALE_LOAD`, `UNSTALE_TIMEOUT` (`load_timeout`), `UNSTALE_CLOSED`, `UNSTALE_FORKED`. The loader may call the library,
-/// but not for the same key of the same cache.
+/// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key or option), `UNSTALE_LOAD`, `UNSTALE_TIMEOUT` (`load_timeout`),
+/// `UNSTALE_CLOSED`, `UNSTALE_FORKED`. The loader may call the library, but not for the same key of the same cache.
 ///
 /// # Safety
 /// The pointers are valid for the lengths given with them; `loader` keeps its contract.
@@ -158,11 +162,12 @@ pub unsafe extern "C" fn unstale_cache_get_or_load(
 }
 
 /// The first half of a read-through for callers that run loads in their own way (another thread, an event loop, another
-/// language's cancellation): look up, and if it is a miss, become the leader of a load or join the one that runs. Does not
-/// block. `options` (or NULL) is what the value will be stored with. The caller's loop:
+/// language's cancellation): look up, and if it is a miss, become the leader of a load or join the one that runs. Does
+/// not block. `options` (or NULL) is what the value will be stored with. The caller's loop:
 ///
 ///     begin → HIT: value. ABSENT: not found. LEAD: load, then unstale_load_finish or unstale_load_fail.
-///             JOIN: unstale_join_wait → VALUE, ABSENT or FAILED: that. AGAIN: begin again. TIMED_OUT: wait again or give up.
+///             JOIN: unstale_join_wait → VALUE, ABSENT or FAILED: that. AGAIN: begin again.
+///                   TIMED_OUT: wait again or give up.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a bad key or option), `UNSTALE_CLOSED`, `UNSTALE_FORKED`.
 ///
@@ -211,8 +216,9 @@ pub unsafe extern "C" fn unstale_cache_begin(
     }
 }
 
-/// Ends a load with its value and frees the handle; whoever joined gets the value. `value` NULL or without data means "not found". `stored` (or
-/// NULL) becomes false if it was not stored, because an invalidation came meanwhile, or because "not found" is not cached.
+/// Ends a load with its value and frees the handle; whoever joined gets the value. `value` NULL or without data means
+/// "not found". `stored` (or NULL) becomes false if it was not stored, because an invalidation came meanwhile, or
+/// because "not found" is not cached.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (a load that was ended before; a bad value, which leaves the load open).
 ///
@@ -242,7 +248,8 @@ pub unsafe extern "C" fn unstale_load_finish(
 
 /// Ends a load with a failure and frees the handle; whoever joined gets the same code and error.
 ///
-/// Errors: `UNSTALE_INVALID_ARGUMENT` (a load that was ended before; `failure` NULL or with code 0 or with a bad error, which leaves the load open).
+/// Errors: `UNSTALE_INVALID_ARGUMENT` (a load that was ended before; `failure` NULL or with code 0 or with a bad error,
+/// which leaves the load open).
 ///
 /// # Safety
 /// `failure` is NULL or valid.
@@ -267,8 +274,8 @@ pub extern "C" fn unstale_load_abandon(load: *mut unstale_load) {
     boundary_or!((), { drop(LOADS.remove(load)) })
 }
 
-/// Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several threads may wait with one
-/// join, and it may wait again; each answer's `value` or `failure.error` is released apart.
+/// Waits until the joined load ends, for at most `timeout_ms` (0: only looks; `UNSTALE_NO_LIMIT`: no limit). Several
+/// threads may wait with one join, and it may wait again; each answer's `value` or `failure.error` is released apart.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (NULL, a freed join, a wait in the loader of the same load).
 ///

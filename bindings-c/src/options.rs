@@ -23,9 +23,9 @@ pub struct unstale_set_options {
     pub depends_on_len: usize,
     /// The value's version, 0 to 2^53 - 1. Counts only if `has_version` is not 0.
     pub version: u64,
-    /// A lease of this key taken before the source was read (or, for `update`, before it was written); NULL: none. The call that uses it
-    /// consumes it, so that a second use stores nothing; it is freed with `unstale_lease_free` all the same. Not for read-throughs, which take
-    /// their own.
+    /// A lease of this key taken before the source was read (or, for `update`, before it was written); NULL: none. The
+    /// call that uses it consumes it, so that a second use stores nothing; it is freed with `unstale_lease_free` all
+    /// the same. Not for read-throughs, which take their own.
     pub lease: *mut unstale_lease,
     /// Not 0: `version` counts.
     pub has_version: u8,

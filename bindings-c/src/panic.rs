@@ -1,6 +1,7 @@
 //! No panic crosses into C: every exported body stands in one of these.
 
-/// The body of an exported function that returns `unstale_result`: a block that ends in `Result<(), Error>` and may use `?`.
+/// The body of an exported function that returns `unstale_result`: a block that ends in `Result<(), Error>` and may use
+/// `?`.
 macro_rules! boundary {
     ($($body:tt)*) => {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> unstale_core::Result<()> { $($body)* })) {

@@ -17,8 +17,8 @@ pub struct unstale_receipt {
 
 pub(crate) static RECEIPTS: Table<unstale_receipt, Receipt> = Table::new("receipt", 1);
 
-/// The token that names this invalidation, fit for an HTTP header: another process gives it to `unstale_client_wait_for` to read
-/// what was written here. `token` is freed with `unstale_string_free`.
+/// The token that names this invalidation, fit for an HTTP header: another process gives it to
+/// `unstale_client_wait_for` to read what was written here. `token` is freed with `unstale_string_free`.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT`.
 ///
@@ -38,7 +38,8 @@ pub unsafe extern "C" fn unstale_receipt_token(
     }
 }
 
-/// Whether `unstale_cache_update` stored its value here; false for one that was an invalidation only, and for `invalidate…`.
+/// Whether `unstale_cache_update` stored its value here; false for one that was an invalidation only, and for
+/// `invalidate…`.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT`.
 ///
@@ -55,8 +56,8 @@ pub unsafe extern "C" fn unstale_receipt_stored(receipt: *mut unstale_receipt, s
     }
 }
 
-/// Waits, for at most `timeout_ms` (0 to ten years), until the broker has acknowledged the message. `delivered` is false when the time ran out first (0: only looks), or the
-/// client was closed.
+/// Waits, for at most `timeout_ms` (0 to ten years), until the broker has acknowledged the message. `delivered` is
+/// false when the time ran out first (0: only looks), or the client was closed.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT`.
 ///

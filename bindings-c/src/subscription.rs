@@ -23,9 +23,9 @@ pub struct unstale_subscription {
 pub(crate) static SUBSCRIPTIONS: Table<unstale_subscription, (Subscription, Arc<Listener>)> =
     Table::new("subscription", 3);
 
-/// Ends a subscription and frees the handle. No call of its callback starts after this returned; one that runs right now on
-/// another thread goes on, and `userdata_free` is called when it is over. May be called from the callback. NULL, or one
-/// cancelled before: does nothing.
+/// Ends a subscription and frees the handle. No call of its callback starts after this returned; one that runs right
+/// now on another thread goes on, and `userdata_free` is called when it is over. May be called from the callback. NULL,
+/// or one cancelled before: does nothing.
 #[no_mangle]
 pub extern "C" fn unstale_subscription_cancel(subscription: *mut unstale_subscription) {
     boundary_or!((), {

@@ -49,13 +49,13 @@ impl Drop for unstale_owner {
 
 /// A value: `len` bytes at `data`.
 ///
-/// As an input, fill it yourself with `owner` NULL: the bytes are copied before the function returns
-/// (`unstale_value price = {"9.99", 4, NULL};`); or pass one with an owner, which is shared without a copy. Functions never
-/// take your reference: they add their own.
+/// As an input, fill it yourself with `owner` NULL: the bytes are copied before the function returns (`unstale_value
+/// price = {"9.99", 4, NULL};`); or pass one with an owner, which is shared without a copy. Functions never take your
+/// reference: they add their own.
 ///
-/// As an output it is a counted view without a copy: read-only, valid until you release it with `unstale_value_release`,
-/// even if the entry is invalidated or the client freed meanwhile. `data` is NULL exactly if there is no value (not found); an
-/// empty value has a non-NULL `data` and a `len` of 0.
+/// As an output it is a counted view without a copy: read-only, valid until you release it with
+/// `unstale_value_release`, even if the entry is invalidated or the client freed meanwhile. `data` is NULL exactly if
+/// there is no value (not found); an empty value has a non-NULL `data` and a `len` of 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct unstale_value {
@@ -89,11 +89,11 @@ pub unsafe extern "C" fn unstale_value_copy(
     }
 }
 
-/// Makes a counted value of memory or of an object of yours, without a copy. `free_fn(userdata)` is called exactly once: when
-/// the last reference is gone, on whatever thread that happens, or before this returns if it fails.
+/// Makes a counted value of memory or of an object of yours, without a copy. `free_fn(userdata)` is called exactly
+/// once: when the last reference is gone, on whatever thread that happens, or before this returns if it fails.
 ///
-/// `data` need not be an address: it may be the number of an object in a table of yours, but not NULL; the library never
-/// reads it. So live objects of another language can be cached. `value` is released by the caller.
+/// `data` need not be an address: it may be the number of an object in a table of yours, but not NULL; the library
+/// never reads it. So live objects of another language can be cached. `value` is released by the caller.
 ///
 /// Errors: `UNSTALE_INVALID_ARGUMENT` (`data` or `value` NULL). Any thread.
 ///
@@ -137,7 +137,8 @@ pub unsafe extern "C" fn unstale_value_clone(value: *const unstale_value, copy: 
     }
 }
 
-/// Gives the reference of `value` back and clears its fields, so that a second call does nothing. NULL is allowed. Any thread.
+/// Gives the reference of `value` back and clears its fields, so that a second call does nothing. NULL is allowed. Any
+/// thread.
 ///
 /// # Safety
 /// `value` holds what the library wrote, and no other copy of this struct is released too.
