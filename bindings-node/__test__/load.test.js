@@ -211,6 +211,13 @@ test('a loader may read through the same cache', async (t) => {
   assert.equal(cache.get('page'), undefined);
 });
 
+test('a loader that asks for its own key is told so', async (t) => {
+  const { cache } = await open(t);
+  const loader = (key) => cache.getOrLoad(key, loader);
+  await assert.rejects(cache.getOrLoad('a', loader), { code: 'InvalidArgument', message: /"a".*itself/ });
+  assert.equal(await cache.getOrLoad('a', () => 1), 1);
+});
+
 test('a client that is closed during a load still gives the value to those who wait', async () => {
   const client = await unstale.connect(memory());
   const cache = client.cache('c');

@@ -28,6 +28,8 @@ class Cache extends Source {
   #loadTimeout;
   /** Promises of the loads that were begun here, by the core's number of each. */
   #flights = new Map();
+  /** The load whose loader is being called just now. */
+  #calling;
   /** Slots of the last hits, and how many hits there were since the core was told. */
   #ring = new Uint32Array(RING);
   #recent = 0;
@@ -141,14 +143,27 @@ class Cache extends Source {
 
   async #loaded(load, key, loader) {
     try {
-      return await loader(key);
+      return await this.#call(load, key, loader);
     } catch (error) {
       native.cacheFail(this.#number, load);
       throw error;
     }
   }
 
+  #call(load, key, loader) {
+    const before = this.#calling;
+    this.#calling = load;
+    try {
+      return loader(key);
+    } finally {
+      this.#calling = before;
+    }
+  }
+
   async #join(load, key) {
+    if (load === this.#calling) {
+      throw invalid(`the loader of ${JSON.stringify(key)} asks for that very key, and would wait for itself`);
+    }
     const flight = this.#flights.get(load);
     if (this.#loadTimeout === undefined) return flight;
     let timer;
