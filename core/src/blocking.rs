@@ -97,7 +97,9 @@ impl Drop for Leading {
 /// `InvalidArgument` if this thread itself leads that load.
 pub fn join<V: Clone>(pending: &Pending<V>, key: &str, timeout: Option<Duration>) -> Result<Joined<V>> {
     if LEADING.with_borrow(|ids| ids.contains(&pending.load_id())) {
-        return Err(Error::invalid(format!("the loader of {key:?} asks for its own key; read the source in it, not the cache")));
+        return Err(Error::invalid(format!(
+            "the loader of {key:?} asks for its own key; read the source in it, not the cache"
+        )));
     }
     Ok(pending.wait(timeout))
 }

@@ -84,7 +84,10 @@ impl SetOptions {
         }
         for (name, items) in [("tags", &self.tags), ("depends_on", &self.depends_on)] {
             if items.len() > MAX_LINKS {
-                return Err(Error::invalid(format!("`{name}` has {} items; at most {MAX_LINKS} are possible", items.len())));
+                return Err(Error::invalid(format!(
+                    "`{name}` has {} items; at most {MAX_LINKS} are possible",
+                    items.len()
+                )));
             }
         }
         self.tags.iter().try_for_each(|t| message::check_tag(t))?;

@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cache::Cache;
+use crate::cache::Inner;
 use crate::config::{CacheConfig, ClientConfig};
 use crate::error::{Error, Result};
 pub use crate::events::Subscription;
 use crate::link::{self, Channel, Command, Shared};
 use crate::message::{self, Token};
-use crate::cache::Inner;
 
 /// How long `close` drains the outbox unless told otherwise.
 pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -193,7 +193,9 @@ impl Client {
 /// The receipt of a call that had nothing to invalidate carries number 0, which every process has applied.
 fn names_nothing(token: &str) -> bool {
     let mut parts = token.splitn(4, ':');
-    parts.next() == Some("u1") && parts.next().is_some_and(|src| message::check_src(src).is_ok()) && parts.next() == Some("0")
+    parts.next() == Some("u1")
+        && parts.next().is_some_and(|src| message::check_src(src).is_ok())
+        && parts.next() == Some("0")
 }
 
 /// Proof that an invalidation was applied here, and the means to follow it elsewhere.

@@ -74,8 +74,9 @@ impl Dialect {
         for (name, value) in options {
             let snake = match self.case {
                 Case::Snake => name.clone(),
-                Case::Camel => camel_to_snake(&name)
-                    .ok_or_else(|| Error::config(format!("unknown option `{name}`; options are spelled in camelCase here")))?,
+                Case::Camel => camel_to_snake(&name).ok_or_else(|| {
+                    Error::config(format!("unknown option `{name}`; options are spelled in camelCase here"))
+                })?,
             };
             let value = match value {
                 Value::Null => continue,
@@ -280,7 +281,12 @@ impl ClientConfig {
     /// # Errors
     /// `Config`, naming the option: unknown, wrong type, out of range, contradictory, or not available in this version.
     pub fn parse(url: Option<&str>, options: Map<String, Value>, dialect: Dialect) -> Result<ClientConfig> {
-        Self::parse_with_env(url, options, dialect, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+        Self::parse_with_env(
+            url,
+            options,
+            dialect,
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        )
     }
 
     /// Options from a URL, its query, the environment and the defaults.
@@ -341,7 +347,10 @@ impl ClientConfig {
     /// User and password of the URL become the options of that name.
     fn take_userinfo(&mut self) -> Result<()> {
         let mut url = parse_url(&self.url)?;
-        let decode = |s: &str| percent_decode(s).ok_or_else(|| Error::config("the URL's user or password is not UTF-8 after percent-decoding"));
+        let decode = |s: &str| {
+            percent_decode(s)
+                .ok_or_else(|| Error::config("the URL's user or password is not UTF-8 after percent-decoding"))
+        };
         if !url.username().is_empty() {
             let name = decode(url.username())?;
             if self.username.as_ref().is_some_and(|u| *u != name) {
@@ -386,16 +395,22 @@ impl ClientConfig {
         }
         if let Some(id) = &self.client_id {
             if id.is_empty() || id.len() > 128 || id.contains(['$', '\0']) {
-                return Err(Error::config(format!("option `client_id` must be 1 to 128 bytes without `$` and NUL, not {id:?}")));
+                return Err(Error::config(format!(
+                    "option `client_id` must be 1 to 128 bytes without `$` and NUL, not {id:?}"
+                )));
             }
         }
-        crate::message::check_topic(&self.topic).map_err(|e| Error::config(format!("option `topic`: {}", e.message())))?;
+        crate::message::check_topic(&self.topic)
+            .map_err(|e| Error::config(format!("option `topic`: {}", e.message())))?;
         if self.password.is_some() && self.username.is_none() && self.mqtt_version == MqttVersion::V3 {
             return Err(Error::config("option `password` needs `username` in MQTT 3.1.1"));
         }
         let tls = &self.tls;
         if *tls != TlsConfig::default() && !endpoint.scheme.is_tls() {
-            return Err(Error::config(format!("option `tls` needs a URL that begins with mqtts:// or wss://, not {}", redacted(&self.url))));
+            return Err(Error::config(format!(
+                "option `tls` needs a URL that begins with mqtts:// or wss://, not {}",
+                redacted(&self.url)
+            )));
         }
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err(Error::config("options `tls.cert_file` and `tls.key_file` go together; give both or none"));
@@ -421,7 +436,11 @@ impl ClientConfig {
             "mqtts" => (Scheme::Mqtts, 8883),
             "ws" => (Scheme::Ws, 80),
             "wss" => (Scheme::Wss, 443),
-            "awsiot" => return Err(Error::config("URL scheme `awsiot://` is not available in this version; use `mqtts://` with `tls`")),
+            "awsiot" => {
+                return Err(Error::config(
+                    "URL scheme `awsiot://` is not available in this version; use `mqtts://` with `tls`",
+                ))
+            }
             other => {
                 return Err(Error::config(format!(
                     "unknown URL scheme `{other}://`; use memory://, mqtt://, mqtts://, ws:// or wss://"
@@ -436,7 +455,9 @@ impl ClientConfig {
             "" | "/" => "/mqtt".to_owned(),
             path if matches!(scheme, Scheme::Ws | Scheme::Wss) => path.to_owned(),
             path => {
-                return Err(Error::config(format!("option `url` has a path, `{path}`, which only ws:// and wss:// use; remove it")));
+                return Err(Error::config(format!(
+                    "option `url` has a path, `{path}`, which only ws:// and wss:// use; remove it"
+                )));
             }
         };
         Ok(Endpoint { scheme, host, port: url.port().unwrap_or(port), path })
@@ -516,7 +537,10 @@ impl CacheConfig {
             return Err(Error::config(format!("option `ttl_jitter` must be from 0 to 1, not {}", self.ttl_jitter)));
         }
         if self.max_entries == 0 || self.max_entries > 1 << 32 {
-            return Err(Error::config(format!("option `max_entries` must be from 1 to 2^32, not {}", self.max_entries)));
+            return Err(Error::config(format!(
+                "option `max_entries` must be from 1 to 2^32, not {}",
+                self.max_entries
+            )));
         }
         for (name, given) in [
             ("idle_ttl", self.idle_ttl.is_some()),
@@ -544,9 +568,8 @@ fn range(name: &str, value: Duration, min: Duration, max: Duration) -> Result<()
 }
 
 fn parse_url(url: &str) -> Result<Url> {
-    Url::parse(url).map_err(|e| {
-        Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883"))
-    })
+    Url::parse(url)
+        .map_err(|e| Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883")))
 }
 
 /// Reads the whole, and on a failure each option alone, so that the message can name the one at fault.
@@ -567,7 +590,9 @@ fn typed<T: for<'de> Deserialize<'de>>(options: Map<String, Value>) -> Result<T>
 fn option_message(name: &str, e: &serde_json::Error) -> String {
     let text = e.to_string();
     match text.strip_prefix("unknown field") {
-        Some(rest) if rest.starts_with(&format!(" `{name}`")) => format!("unknown option `{name}`{}", rest[name.len() + 3..].trim_end()),
+        Some(rest) if rest.starts_with(&format!(" `{name}`")) => {
+            format!("unknown option `{name}`{}", rest[name.len() + 3..].trim_end())
+        }
         _ => format!("option `{name}`: {text}"),
     }
 }
@@ -729,8 +754,16 @@ mod tests {
 
     #[test]
     fn argument_beats_query_beats_environment_beats_default() {
-        let env = [("UNSTALE_STALENESS_BOUND", "4s"), ("UNSTALE_APP", "env"), ("UNSTALE_URL", "mqtt://env:1"), ("UNSTALE_OUTBOX_LIMIT", "7"), ("PATH", "x")];
-        let c = client(Some("mqtt://h?staleness_bound=3s&app=query"), json!({"staleness_bound": 2}), Dialect::JSON, &env).unwrap();
+        let env = [
+            ("UNSTALE_STALENESS_BOUND", "4s"),
+            ("UNSTALE_APP", "env"),
+            ("UNSTALE_URL", "mqtt://env:1"),
+            ("UNSTALE_OUTBOX_LIMIT", "7"),
+            ("PATH", "x"),
+        ];
+        let c =
+            client(Some("mqtt://h?staleness_bound=3s&app=query"), json!({"staleness_bound": 2}), Dialect::JSON, &env)
+                .unwrap();
         assert_eq!(c.staleness_bound, Duration::from_secs(2));
         assert_eq!(c.app, "query");
         assert_eq!(c.outbox_limit, 7);
@@ -778,7 +811,13 @@ mod tests {
 
     #[test]
     fn nested_options_come_from_the_environment_too() {
-        let env = [("UNSTALE_TLS_CA_FILE", "/ca"), ("UNSTALE_TLS_ALPN", "mqtt, x"), ("UNSTALE_LAZY", "true"), ("UNSTALE_PASSWORD", "12"), ("UNSTALE_USERNAME", "u")];
+        let env = [
+            ("UNSTALE_TLS_CA_FILE", "/ca"),
+            ("UNSTALE_TLS_ALPN", "mqtt, x"),
+            ("UNSTALE_LAZY", "true"),
+            ("UNSTALE_PASSWORD", "12"),
+            ("UNSTALE_USERNAME", "u"),
+        ];
         let c = client(Some("mqtts://h"), json!({}), Dialect::JSON, &env).unwrap();
         assert_eq!(c.tls.ca_file, Some(PathBuf::from("/ca")));
         assert_eq!(c.tls.alpn, ["mqtt", "x"]);

@@ -137,7 +137,13 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
-    pub(crate) fn new(namespace: &str, ops: &Operations, origin: Origin, src: Option<&Arc<str>>, seq: Option<u64>) -> Self {
+    pub(crate) fn new(
+        namespace: &str,
+        ops: &Operations,
+        origin: Origin,
+        src: Option<&Arc<str>>,
+        seq: Option<u64>,
+    ) -> Self {
         Invalidation {
             namespace: namespace.to_owned(),
             keys: ops.keys.iter().map(|(key, _)| key.clone()).collect(),

@@ -140,13 +140,8 @@ impl<V: Clone> Fill<V> {
             .time_to_live(tombstone_ttl)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build_with_hasher(RandomState::default());
-        let book = Book {
-            index: Index::default(),
-            open: HashMap::default(),
-            count: 0,
-            log: Log::default(),
-            last_stamp: 0,
-        };
+        let book =
+            Book { index: Index::default(), open: HashMap::default(), count: 0, log: Log::default(), last_stamp: 0 };
         Fill {
             store,
             book: Mutex::new(book),
@@ -301,7 +296,9 @@ impl<V: Clone> Fill<V> {
     ) -> bool {
         let (stamp, epoch) = match lease {
             Some(ticket) => match book.close(ticket) {
-                Some(open) if *ticket.key == *key && self.admits(book, ticket, &open, terms, now) => (open.stamp, open.epoch),
+                Some(open) if *ticket.key == *key && self.admits(book, ticket, &open, terms, now) => {
+                    (open.stamp, open.epoch)
+                }
                 _ => return self.refuse(),
             },
             None if self.is_outdated(key, terms.version()) => return self.refuse(),
@@ -367,7 +364,8 @@ impl<V: Clone> Fill<V> {
     fn invalidate_key(&self, book: &mut Book<V>, key: &str, version: Option<u64>, removed: &mut Removed<V>) {
         book.fence_key(key, version.map_or(Fence::Closed, Fence::Below));
         book.note_key(key);
-        let stays = version.is_some_and(|v| self.store.peek(key).and_then(|e| e.version()).is_some_and(|held| held >= v));
+        let stays =
+            version.is_some_and(|v| self.store.peek(key).and_then(|e| e.version()).is_some_and(|held| held >= v));
         let dependents = book.index.dependents(key);
         if !stays {
             self.store.remove(&mut book.index, key, removed);
@@ -492,7 +490,8 @@ impl<V: Clone> Fill<V> {
         removed: &mut Removed<V>,
     ) {
         let life = jittered(life, self.lifetime.jitter, key, loaded_at);
-        let entry = Entry { value, loaded_at, expires_at: loaded_at.saturating_add(life), epoch, extra: terms.extra.clone() };
+        let entry =
+            Entry { value, loaded_at, expires_at: loaded_at.saturating_add(life), epoch, extra: terms.extra.clone() };
         let before = removed.len();
         let unlinked = self.store.put(&mut book.index, key.clone(), entry, removed);
         let evicted = removed[before..].iter().filter(|(k, _)| k != key).count();

@@ -225,7 +225,11 @@ impl Index {
 
     /// The keys that depend on a key that begins with `prefix`.
     pub fn dependents_of_prefix(&self, prefix: &str) -> Vec<Key> {
-        self.dependents.iter().filter(|(key, _)| key.starts_with(prefix)).flat_map(|(_, keys)| keys.iter().cloned()).collect()
+        self.dependents
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .flat_map(|(_, keys)| keys.iter().cloned())
+            .collect()
     }
 }
 
@@ -249,7 +253,13 @@ mod tests {
 
     fn entry(value: u32, loaded_at: Nanos, tags: &[&str]) -> Entry<u32> {
         let tags: Box<[Key]> = tags.iter().map(|t| Key::from(*t)).collect();
-        Entry { value: Some(value), loaded_at, expires_at: loaded_at + 10_000, epoch: 0, extra: Some(Arc::new(Extra { tags, ..Extra::default() })) }
+        Entry {
+            value: Some(value),
+            loaded_at,
+            expires_at: loaded_at + 10_000,
+            epoch: 0,
+            extra: Some(Arc::new(Extra { tags, ..Extra::default() })),
+        }
     }
 
     #[test]
@@ -265,7 +275,12 @@ mod tests {
     fn the_index_holds_nothing_of_entries_that_left() {
         let (s, mut ix) = store(50);
         for i in 0..500u32 {
-            s.put(&mut ix, format!("k{i}").into(), entry(i, 1, &["t", if i % 2 == 0 { "even" } else { "odd" }]), &mut vec![]);
+            s.put(
+                &mut ix,
+                format!("k{i}").into(),
+                entry(i, 1, &["t", if i % 2 == 0 { "even" } else { "odd" }]),
+                &mut vec![],
+            );
             s.put(&mut ix, format!("k{i}").into(), entry(i, 2, &["t"]), &mut vec![]);
         }
         assert!(s.len() <= 50);

@@ -24,8 +24,18 @@ fn open(url: &str) -> (Client, Cache<String>) {
 }
 
 fn publish(broker: &Mosquitto, topic: &str, payload: &str) {
-    run(Command::new(program("mosquitto_pub"))
-        .args(["-h", "127.0.0.1", "-p", &broker.port().to_string(), "-q", "1", "-t", topic, "-m", payload]));
+    run(Command::new(program("mosquitto_pub")).args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &broker.port().to_string(),
+        "-q",
+        "1",
+        "-t",
+        topic,
+        "-m",
+        payload,
+    ]));
 }
 
 #[test]
@@ -94,7 +104,11 @@ fn proofs_keep_an_entry_beyond_its_age() {
             return;
         }
         let late = cache.get("k").is_none();
-        assert!(!late || cache.stats().doubts.contains_key("late_probe") || recovers(&cache), "lapsed at {:?}", stored.elapsed());
+        assert!(
+            !late || cache.stats().doubts.contains_key("late_probe") || recovers(&cache),
+            "lapsed at {:?}",
+            stored.elapsed()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -215,7 +215,11 @@ fn a_server_that_never_answers_times_out_on_time() {
         let e = peer.refused();
         assert_eq!(e.kind(), ErrorKind::Timeout);
         assert!(e.message().contains("300ms") && e.message().contains(&port.to_string()), "{e}");
-        assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert!(
+            (Duration::from_millis(300)..Duration::from_secs(5)).contains(&start.elapsed()),
+            "{:?}",
+            start.elapsed()
+        );
     }
     peer.quiet();
 }

@@ -37,7 +37,12 @@ fn a_hundred_connections_leave_no_thread_file_or_memory_behind() {
     (0..100).for_each(|n| round(&mut peer, n));
     let after = settled();
     assert_eq!((after.threads, after.files), (before.threads, before.files));
-    assert!(after.resident_kib < before.resident_kib + 1024, "{} KiB before, {} after", before.resident_kib, after.resident_kib);
+    assert!(
+        after.resident_kib < before.resident_kib + 1024,
+        "{} KiB before, {} after",
+        before.resident_kib,
+        after.resident_kib
+    );
 }
 
 struct Process {

@@ -30,7 +30,10 @@ impl Authority {
         let subject = format!("/CN={name}");
         let names = format!("subjectAltName={names}");
         let ca = ["-CA", ca.to_str().unwrap(), "-CAkey", key.to_str().unwrap()];
-        self.openssl(name, &[&["-subj", &subject, "-addext", &names, "-addext", "basicConstraints=CA:FALSE"], &ca[..]].concat());
+        self.openssl(
+            name,
+            &[&["-subj", &subject, "-addext", &names, "-addext", "basicConstraints=CA:FALSE"], &ca[..]].concat(),
+        );
     }
 
     fn openssl(&self, name: &str, arguments: &[&str]) {
@@ -49,7 +52,8 @@ impl Authority {
 
     /// A broker with the certificate `name` of this authority.
     fn broker(&self, name: &str, more: &str) -> Mosquitto {
-        let (cert, key, ca) = (self.file(&format!("{name}.crt")), self.file(&format!("{name}.key")), self.file("ca.crt"));
+        let (cert, key, ca) =
+            (self.file(&format!("{name}.crt")), self.file(&format!("{name}.key")), self.file("ca.crt"));
         let tls = format!("certfile {}\nkeyfile {}\ncafile {}\n", cert.display(), key.display(), ca.display());
         Mosquitto::with(&format!("allow_anonymous true\n{tls}{more}"))
     }
@@ -82,7 +86,8 @@ fn a_broker_of_a_trusted_authority_is_connected_to_by_address_and_by_name() {
     let broker = authority.broker("server", "");
     for host in ["127.0.0.1", "localhost"] {
         for version in ["5", "3.1.1"] {
-            let mut config = config(&format!("mqtts://{host}:{}?mqtt_version={version}", broker.port()), &authority.file("ca.crt"));
+            let mut config =
+                config(&format!("mqtts://{host}:{}?mqtt_version={version}", broker.port()), &authority.file("ca.crt"));
             connects(&config);
             config.tls.alpn = vec!["mqtt".into(), "x-amzn-mqtt-ca".into()];
             connects(&config);
@@ -171,7 +176,12 @@ fn an_encrypted_key_is_a_tls_error_and_nobody_is_asked_for_a_password() {
     authority.issue("server", "IP:127.0.0.1");
     authority.issue("client", "DNS:client");
     let (plain, locked) = (authority.file("client.key"), authority.file("locked.key"));
-    let out = Command::new(program("openssl")).args(["ec", "-aes256", "-passout", "pass:secret", "-in"]).arg(&plain).arg("-out").arg(&locked).output();
+    let out = Command::new(program("openssl"))
+        .args(["ec", "-aes256", "-passout", "pass:secret", "-in"])
+        .arg(&plain)
+        .arg("-out")
+        .arg(&locked)
+        .output();
     assert!(out.unwrap().status.success());
     let broker = authority.broker("server", "require_certificate true\n");
     let mut config = config(&format!("mqtts://127.0.0.1:{}", broker.port()), &authority.file("ca.crt"));

@@ -166,7 +166,12 @@ impl World {
         for key in KEYS {
             if let Lookup::Hit(value) = self.fill.store().get(key, || self.now) {
                 assert_eq!(value.key, key);
-                assert!(self.ended_by(&value).is_none(), "step {}: {value:?} survived {:?}", self.step, self.ended_by(&value));
+                assert!(
+                    self.ended_by(&value).is_none(),
+                    "step {}: {value:?} survived {:?}",
+                    self.step,
+                    self.ended_by(&value)
+                );
                 assert!(!self.outdated(&value), "step {}: {value:?} is outdated", self.step);
                 assert!(self.now - value.started_at <= BOUND, "{value:?} is served beyond the bound");
             }
@@ -187,7 +192,11 @@ impl World {
                     Start::Join(flight) => {
                         let led = self.open.iter().find(|p| p.flight.as_ref().is_some_and(|f| f.id() == flight.id()));
                         let led = &led.expect("a joined load is open").value;
-                        assert!(self.ended_by(led).is_none(), "joined a load that {:?} fenced: {led:?}", self.ended_by(led));
+                        assert!(
+                            self.ended_by(led).is_none(),
+                            "joined a load that {:?} fenced: {led:?}",
+                            self.ended_by(led)
+                        );
                         assert!(self.now - led.started_at <= BOUND / 2 + 1, "joined a load older than B/2");
                     }
                     Start::Hit(_) | Start::Absent => {}
@@ -212,7 +221,9 @@ impl World {
                 let refused = self.ended_by(&value).is_some()
                     || self.outdated(&value)
                     || held.is_some_and(|h| {
-                        h.value.is_some_and(|h| h.start > value.start || h.version.is_some_and(|hv| value.version.is_some_and(|v| v < hv)))
+                        h.value.is_some_and(|h| {
+                            h.start > value.start || h.version.is_some_and(|hv| value.version.is_some_and(|v| v < hv))
+                        })
                     });
                 let too_old = self.now - value.started_at > BOUND;
                 let terms = terms(&value);
@@ -227,7 +238,13 @@ impl World {
                         // A `set` fences the key's other loads; its own value stays.
                         let at = value.start;
                         self.events.push((self.step, Event::Stored(value.key)));
-                        let renewed = Origin { start: self.step, started_at: value.started_at, tags: value.tags.clone(), inputs: value.inputs.clone(), ..*value };
+                        let renewed = Origin {
+                            start: self.step,
+                            started_at: value.started_at,
+                            tags: value.tags.clone(),
+                            inputs: value.inputs.clone(),
+                            ..*value
+                        };
                         self.replace(at, renewed);
                     }
                 } else if !refused && !too_old {
@@ -259,7 +276,8 @@ impl World {
                 }
                 let fenced = self.ended_by(&pending.value).is_some();
                 let value = Arc::new(Origin { start: self.step, tags: vec![], inputs: vec![], ..pending.value });
-                let stored = self.fill.update(value.key, value.clone(), &Terms::default(), Some(&pending.ticket), self.now);
+                let stored =
+                    self.fill.update(value.key, value.clone(), &Terms::default(), Some(&pending.ticket), self.now);
                 assert!(!(stored && fenced), "step {}: a fenced lease stored {value:?}", self.step);
                 self.event(Event::Key(value.key, None));
             }
@@ -272,7 +290,10 @@ impl World {
                 self.apply(Operations { tags: vec![TAGS[i].into()], ..Operations::default() }, Event::Tag(TAGS[i]));
             }
             Step::InvalidatePrefix(i) => {
-                self.apply(Operations { prefixes: vec![PREFIXES[i].into()], ..Operations::default() }, Event::Prefix(PREFIXES[i]));
+                self.apply(
+                    Operations { prefixes: vec![PREFIXES[i].into()], ..Operations::default() },
+                    Event::Prefix(PREFIXES[i]),
+                );
             }
             Step::InvalidateAll => self.apply(Operations { all: true, ..Operations::default() }, Event::All),
             Step::Evict(i) => {
@@ -407,7 +428,10 @@ fn the_newest_version_wins_over_a_lagging_replica() {
     let f = fill();
     f.apply(&Operations { keys: vec![("a".into(), Some(7))], ..Operations::default() }, 1);
     let ticket = f.lease("a", 2);
-    assert!(!f.set("a", "six", &version(6), Some(&ticket), 3), "the load began after the invalidation, but its replica lagged");
+    assert!(
+        !f.set("a", "six", &version(6), Some(&ticket), 3),
+        "the load began after the invalidation, but its replica lagged"
+    );
     assert!(f.set("a", "seven", &version(7), None, 4));
     f.apply(&Operations { keys: vec![("a".into(), Some(7))], ..Operations::default() }, 5);
     assert_eq!(f.store().get("a", || 6), Lookup::Hit("seven"), "it is of the version that is now current");

@@ -109,7 +109,8 @@ impl Transport for Memory {
 
     fn publish(&mut self, id: u64, topic: &str, payload: Vec<u8>) {
         if self.connection.is_none() {
-            return self.report(Event::Published { id, result: Err(not_connected(format_args!("the message on `{topic}`"))) });
+            return self
+                .report(Event::Published { id, result: Err(not_connected(format_args!("the message on `{topic}`"))) });
         }
         let routes = self.broker.routes.lock();
         if let Some((topic, subscribers)) = routes.topics.get_key_value(topic) {

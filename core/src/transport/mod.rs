@@ -82,13 +82,18 @@ pub fn open(config: &ClientConfig, client_id: &str, events: UnboundedSender<Even
     let endpoint = config.endpoint()?;
     Ok(match endpoint.scheme {
         Scheme::Memory => Box::new(memory::Memory::new(&endpoint.host, events)),
-        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => Box::new(mqtt::Mqtt::new(config, endpoint, client_id, events)?),
+        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => {
+            Box::new(mqtt::Mqtt::new(config, endpoint, client_id, events)?)
+        }
     })
 }
 
 /// The answer to a request that nothing can carry.
 fn not_connected(what: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Connect, format!("{what} was not sent: there is no connection to the broker; wait until it is back"))
+    Error::new(
+        ErrorKind::Connect,
+        format!("{what} was not sent: there is no connection to the broker; wait until it is back"),
+    )
 }
 
 fn ended_by_us() -> Error {

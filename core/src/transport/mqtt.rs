@@ -87,7 +87,12 @@ struct Guards {
 }
 
 impl Mqtt {
-    pub(super) fn new(config: &ClientConfig, endpoint: Endpoint, client_id: &str, events: UnboundedSender<Event>) -> Result<Mqtt> {
+    pub(super) fn new(
+        config: &ClientConfig,
+        endpoint: Endpoint,
+        client_id: &str,
+        events: UnboundedSender<Event>,
+    ) -> Result<Mqtt> {
         let target = Arc::new(Target::new(config, endpoint, client_id)?);
         if !paho::enter_process() {
             return Err(Error::new(
@@ -168,7 +173,8 @@ impl Transport for Mqtt {
             }
         };
         let what = format_args!("the message on `{topic}`");
-        if let Err(e) = self.request(topic, what, done, |client, topic, answer| client.publish(topic, &payload, answer)) {
+        if let Err(e) = self.request(topic, what, done, |client, topic, answer| client.publish(topic, &payload, answer))
+        {
             self.report(Event::Published { id, result: Err(e) });
         }
     }
@@ -510,7 +516,13 @@ fn tls(config: &ClientConfig) -> Result<paho::Tls> {
 /// A file that can be opened now, as the library wants its name: what it finds wrong later it does not tell.
 fn readable(name: &str, path: &Path) -> Result<CString> {
     let bad = |why: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Tls, format!("option `{name}`: cannot read {}: {why}; name a PEM file that this process may read", path.display()))
+        Error::new(
+            ErrorKind::Tls,
+            format!(
+                "option `{name}`: cannot read {}: {why}; name a PEM file that this process may read",
+                path.display()
+            ),
+        )
     };
     let meta = File::open(path).and_then(|f| f.metadata()).map_err(|e| bad(&e))?;
     if !meta.is_file() {
@@ -531,7 +543,12 @@ fn resolve(endpoint: &Endpoint, deadline: Instant) -> Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let failed = |why: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Connect, format!("cannot find the host of {endpoint}: {why}; check the host in `url` and this machine's name service"))
+        Error::new(
+            ErrorKind::Connect,
+            format!(
+                "cannot find the host of {endpoint}: {why}; check the host in `url` and this machine's name service"
+            ),
+        )
     };
     let (found, answer) = mpsc::channel();
     let look_up = move || found.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
@@ -554,7 +571,9 @@ fn block_signals() {
     unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&mut set);
-        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS] {
+        for fault in
+            [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS]
+        {
             libc::sigdelset(&mut set, fault);
         }
         libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());

@@ -102,7 +102,9 @@ impl Peer {
     /// The next message, as (topic, payload).
     pub fn message(&mut self) -> (String, String) {
         match self.event() {
-            Event::Message { topic, payload, retained: false } => (topic.to_string(), String::from_utf8(payload).unwrap()),
+            Event::Message { topic, payload, retained: false } => {
+                (topic.to_string(), String::from_utf8(payload).unwrap())
+            }
             other => panic!("not a message: {other:?}"),
         }
     }

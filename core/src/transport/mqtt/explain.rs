@@ -11,13 +11,22 @@ use crate::error::{Error, ErrorKind};
 const NOT_ALLOWED: [u8; 4] = [0x86, 0x87, 0x8a, 0x8c];
 
 /// Why an attempt failed. May try the address once more, for at most `limit`, to tell a closed port from a failed handshake.
-pub(super) fn refusal(target: &Target, failure: &Failure, tls: Option<&str>, addresses: &[SocketAddr], limit: Duration) -> Error {
+pub(super) fn refusal(
+    target: &Target,
+    failure: &Failure,
+    tls: Option<&str>,
+    addresses: &[SocketAddr],
+    limit: Duration,
+) -> Error {
     if let Some(reason) = failure.reason {
         return connack(target, reason);
     }
     let at = &target.endpoint;
     if let Some(words) = tls {
-        return Error::new(ErrorKind::Tls, format!("the TLS handshake with {at} failed: {words}; {}", tls_remedy(target, words)));
+        return Error::new(
+            ErrorKind::Tls,
+            format!("the TLS handshake with {at} failed: {words}; {}", tls_remedy(target, words)),
+        );
     }
     if failure.place.as_deref() == Some("TCP connect completion failure") {
         return closed_early(target);
@@ -43,7 +52,8 @@ pub(super) fn refusal(target: &Target, failure: &Failure, tls: Option<&str>, add
 fn closed_early(target: &Target) -> Error {
     let at = &target.endpoint;
     if at.scheme.is_tls() {
-        let sent = if target.sends_certificate() { "refuses this client's certificate" } else { "wants a client certificate" };
+        let sent =
+            if target.sends_certificate() { "refuses this client's certificate" } else { "wants a client certificate" };
         return Error::new(
             ErrorKind::Tls,
             format!(
@@ -71,7 +81,11 @@ fn connack(target: &Target, reason: u8) -> Error {
             "unsupported protocol version".to_owned(),
             if target.options.v5 { "set `mqtt_version` to \"3.1.1\"" } else { "set `mqtt_version` to \"5\"" },
         ),
-        2 | 0x85 => (ErrorKind::Connect, format!("client id {:?} not accepted", target.options.client_id), "set `client_id` to one that the broker accepts"),
+        2 | 0x85 => (
+            ErrorKind::Connect,
+            format!("client id {:?} not accepted", target.options.client_id),
+            "set `client_id` to one that the broker accepts",
+        ),
         3 => (ErrorKind::Connect, "server unavailable".to_owned(), "try again later"),
         4 => (ErrorKind::Auth, "bad user name or password".to_owned(), credentials_remedy(target)),
         5 => (ErrorKind::Auth, "not authorized".to_owned(), credentials_remedy(target)),
@@ -134,9 +148,14 @@ pub(super) fn granted(topic: &str, answer: Result<u8, Failure>) -> Result<(), Er
         // 0x80 is all that a broker of MQTT 3.1.1 can say, and nearly always an access rule.
         0x80 | 0x87 => Err(Error::new(
             ErrorKind::Auth,
-            format!("the broker does not allow this client to subscribe to `{topic}`; change its access rules or `topic`"),
+            format!(
+                "the broker does not allow this client to subscribe to `{topic}`; change its access rules or `topic`"
+            ),
         )),
-        code => Err(Error::new(ErrorKind::Connect, format!("the broker refused the subscription to `{topic}`: {}", paho::reason_text(code)))),
+        code => Err(Error::new(
+            ErrorKind::Connect,
+            format!("the broker refused the subscription to `{topic}`: {}", paho::reason_text(code)),
+        )),
     }
 }
 
@@ -145,9 +164,14 @@ pub(super) fn not_published(topic: &str, reason: u8) -> Error {
     match reason {
         0x87 => Error::new(
             ErrorKind::Auth,
-            format!("the broker does not allow this client to publish to `{topic}`; change its access rules or `topic`"),
+            format!(
+                "the broker does not allow this client to publish to `{topic}`; change its access rules or `topic`"
+            ),
         ),
-        code => Error::new(ErrorKind::Connect, format!("the broker refused the message on `{topic}`: {}", paho::reason_text(code))),
+        code => Error::new(
+            ErrorKind::Connect,
+            format!("the broker refused the message on `{topic}`: {}", paho::reason_text(code)),
+        ),
     }
 }
 

@@ -244,7 +244,8 @@ impl Client {
     pub(super) fn connect(&self, options: &Options) -> Result<(), Failure> {
         let context = self.context();
         let mut tls;
-        let mut connect = if options.v5 { ffi::MQTTAsync_connectOptions::new_v5() } else { ffi::MQTTAsync_connectOptions::new_v3() };
+        let mut connect =
+            if options.v5 { ffi::MQTTAsync_connectOptions::new_v5() } else { ffi::MQTTAsync_connectOptions::new_v3() };
         connect.MQTTVersion = version(options.v5);
         connect.keepAliveInterval = options.keep_alive_s;
         connect.connectTimeout = options.connect_timeout_s;
@@ -279,7 +280,10 @@ impl Client {
     /// Queues a message, QoS 1, not retained.
     pub(super) fn publish(&self, topic: &CStr, payload: &[u8], answer: Answer) -> Result<(), (Failure, Answer)> {
         let Ok(length) = c_int::try_from(payload.len()) else {
-            return Err((Failure { code: ffi::MQTTASYNC_FAILURE, reason: None, place: Some("payload over 2 GiB".into()) }, answer));
+            return Err((
+                Failure { code: ffi::MQTTASYNC_FAILURE, reason: None, place: Some("payload over 2 GiB".into()) },
+                answer,
+            ));
         };
         self.request(answer, |response| {
             // SAFETY: a valid handle, string and structure; the payload has `length` bytes; all are copied.
@@ -311,7 +315,8 @@ impl Client {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         REQUESTS.lock().insert(number, Request { listener: Arc::clone(&self.listener), answer });
-        let mut response = ffi::MQTTAsync_responseOptions { context: ptr::without_provenance_mut(number), ..Default::default() };
+        let mut response =
+            ffi::MQTTAsync_responseOptions { context: ptr::without_provenance_mut(number), ..Default::default() };
         if self.v5 {
             response.onSuccess5 = Some(on_success5);
             response.onFailure5 = Some(on_failure5);
@@ -338,7 +343,8 @@ impl Drop for Client {
             unsafe { ffi::MQTTAsync_destroy(&mut self.handle) };
             library.left(self.websocket);
         }
-        let left: Vec<Request> = REQUESTS.lock().extract_if(|_, r| Arc::ptr_eq(&r.listener, &self.listener)).map(|(_, r)| r).collect();
+        let left: Vec<Request> =
+            REQUESTS.lock().extract_if(|_, r| Arc::ptr_eq(&r.listener, &self.listener)).map(|(_, r)| r).collect();
         // Freed here, outside the lock.
         drop(left);
     }
