@@ -289,7 +289,7 @@ impl Proofs {
 
     /// Reads a probe's return.
     pub fn returned(&mut self, probe: Returned, fresh: Nanos, bounds: &Bounds, now: Nanos) -> Reading {
-        if !self.first.is_some_and(|first| probe.counter >= first) {
+        if self.first.is_none_or(|first| probe.counter < first) {
             return Reading::None;
         }
         let first = !std::mem::replace(&mut self.seen, true);

@@ -187,6 +187,11 @@ impl<V: Clone> Store<V> {
     pub fn len(&self) -> usize {
         self.map.len()
     }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
 }
 
 impl Index {
@@ -289,7 +294,7 @@ mod tests {
         for key in ix.tagged("t") {
             s.remove(&mut ix, &key, &mut vec![]);
         }
-        assert!(ix.tags.is_empty() && s.len() == 0);
+        assert!(ix.tags.is_empty() && s.is_empty());
     }
 
     #[test]

@@ -225,6 +225,8 @@ impl<'a> Names<'a> {
     /// An envelope has at most 13 known fields; a hostile one may have tens of thousands.
     const FEW: usize = 16;
 
+    // The name is kept where it lies in the payload, which a `&str` would not allow.
+    #[allow(clippy::ptr_arg)]
     fn add<E: serde::de::Error>(&mut self, name: &Cow<'a, str>) -> Result<(), E> {
         let twice = self.few.contains(name)
             || if self.few.len() < Self::FEW {
