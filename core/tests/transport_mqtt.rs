@@ -275,7 +275,7 @@ fn twenty_thousand_messages_arrive_in_order() {
     let broker = Mosquitto::start();
     let mut reader = Peer::subscribed(&broker.url(), &["t"]);
     let mut writer = Peer::connected(&broker.url());
-    let mut publish = |n: u64, writer: &mut Peer| {
+    let publish = |n: u64, writer: &mut Peer| {
         if n < COUNT {
             writer.transport.publish(n, "t", n.to_string().into_bytes());
         }
