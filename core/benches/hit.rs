@@ -16,8 +16,11 @@ const READS: usize = 200_000;
 
 type Value = Arc<[u8; 64]>;
 
+/// A name, and the call that is measured.
+type Contender<'a> = (&'a str, &'a mut dyn FnMut(&str));
+
 /// Nanoseconds per call, the median of rounds that take turns, so that whatever else the machine does hits all alike.
-fn race(contenders: &mut [(&str, &mut dyn FnMut(&str))], keys: &[String]) -> Vec<f64> {
+fn race(contenders: &mut [Contender<'_>], keys: &[String]) -> Vec<f64> {
     let mut times = vec![Vec::with_capacity(ROUNDS); contenders.len()];
     for _ in 0..ROUNDS {
         for (i, (_, call)) in contenders.iter_mut().enumerate() {
