@@ -168,7 +168,9 @@ WAITS = {
 
 @pytest.mark.parametrize("what", WAITS)
 def test_ctrl_c_ends_a_wait(what):
-    program = "import threading, time, unstale\nclient = unstale.connect('memory://x')\ncache = client.cache('x')\n"
+    # A shell starts background jobs with SIGINT ignored, and the test run may be one.
+    program = "import signal, threading, time, unstale\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "client = unstale.connect('memory://x')\ncache = client.cache('x')\n"
     program += "try:\n" + textwrap.indent(textwrap.dedent(WAITS[what]), "    ")
     program += "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
     out, err = interrupted(program)
