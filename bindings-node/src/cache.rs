@@ -130,10 +130,9 @@ pub fn cache_grow(env: &Env, cache: u32) -> napi::Result<Unknown<'_>> {
 pub fn cache_get(env: &Env, cache: u32, key: Text) -> napi::Result<i32> {
     Runtime::enter(env, |runtime| {
         let (held, key) = (runtime.cache(cache)?, key.get("key")?);
-        match held.cache.get(&key) {
-            Some(guard) => Ok(guard.slot() as i32),
-            None => held.cache.check(&key).map(|()| NONE),
-        }
+        // First: a closed client's values are gone in JavaScript at once.
+        held.cache.check(&key)?;
+        Ok(held.cache.get(&key).map_or(NONE, |guard| guard.slot() as i32))
     })
 }
 
@@ -142,7 +141,8 @@ pub fn cache_get(env: &Env, cache: u32, key: Text) -> napi::Result<i32> {
 pub fn cache_has(env: &Env, cache: u32, key: Text) -> napi::Result<bool> {
     Runtime::enter(env, |runtime| {
         let (held, key) = (runtime.cache(cache)?, key.get("key")?);
-        Ok(held.cache.contains(&key) || held.cache.check(&key).map(|()| false)?)
+        held.cache.check(&key)?;
+        Ok(held.cache.contains(&key))
     })
 }
 
