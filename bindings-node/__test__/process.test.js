@@ -37,7 +37,7 @@ test('what was invalidated just before the end is sent', async (t) => {
   const client = await clients(t, unstale)(broker.url);
   const cache = client.cache('last');
   await until(() => client.status().state === 'live');
-  for (const end of ['', 'process.exit(0);', "throw new Error('crash');"]) {
+  for (const [end, expected] of [['', 0], ['process.exit(3);', 3], ["throw new Error('crash');", 1]]) {
     cache.set('k', 1);
     const source = `
       const { connect } = require('unstale');
@@ -45,7 +45,8 @@ test('what was invalidated just before the end is sent', async (t) => {
         const cache = client.cache('last');
         setTimeout(() => { cache.invalidate('k'); ${end} });
       });`;
-    await run(source, [broker.url]);
+    const { code, signal, errors } = await run(source, [broker.url]);
+    assert.deepEqual({ code, signal }, { code: expected, signal: null }, errors);
     await until(() => cache.get('k') === undefined, `sent before ${end || 'the end'}`);
   }
 });
