@@ -30,11 +30,13 @@ mod events;
 pub mod fill;
 #[doc(hidden)]
 pub mod freshness;
-mod link;
+#[doc(hidden)]
+pub mod link;
 pub mod message;
 #[doc(hidden)]
 pub mod outbox;
-mod stats;
+#[doc(hidden)]
+pub mod stats;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

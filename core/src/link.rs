@@ -1,14 +1,17 @@
 //! The link: one thread per client, with the one loop. Transport event → message → store → stream → freshness; outbox →
-//! transport. What the callers' threads share with it is [`Shared`] and, per cache, a [`Channel`].
+//! transport. What the callers' threads share with it is [`Shared`] and, per cache, a [`Channel`]; what is done when is
+//! decided in [`Session`].
 
+mod closing;
 mod session;
+mod topic;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
+use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, Notify};
 
 use crate::client::{LinkState, Status};
@@ -20,23 +23,28 @@ use crate::freshness::{Bounds, Freshness};
 use crate::message::{Operations, Token};
 use crate::outbox::{Limits, Outbox};
 use crate::stats::Counters;
+use crate::transport::{self, Event};
+
+pub use session::Session;
 
 /// What the link needs of a cache, whatever its values are.
-pub(crate) trait Target: Send + Sync {
+pub trait Target: Send + Sync {
     /// Applies what another publisher invalidated.
     fn apply(&self, operations: &Operations, now: Nanos);
     /// Tells listeners of what was applied and observed.
     fn tell_remote(&self, operations: &Operations, src: Option<&Arc<str>>, seq: Option<u64>);
     /// Serves nothing that was loaded before now.
     fn clear(&self, now: Nanos);
+    /// What its hits are checked against.
     fn freshness(&self) -> &Freshness;
+    /// What it counts.
     fn counters(&self) -> &Counters;
     /// Frees at most `most` entries that cannot be served again.
     fn sweep(&self, now: Nanos, most: usize);
 }
 
 /// One cache's way out: what is still to be published on its topic.
-pub(crate) struct Channel {
+pub struct Channel {
     namespace: String,
     topic: Arc<str>,
     outbox: Mutex<Outbox>,
@@ -45,7 +53,8 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn new(shared: &Shared, namespace: &str) -> Self {
+    /// The way out of the cache `namespace`.
+    pub fn new(shared: &Shared, namespace: &str) -> Self {
         let config = &shared.config;
         let topic = if namespace.is_empty() { config.topic.clone() } else { format!("{}/{namespace}", config.topic) };
         let limits = Limits { limit: config.outbox_limit, ..Limits::default() };
@@ -58,39 +67,76 @@ impl Channel {
         }
     }
 
-    pub(crate) fn namespace(&self) -> &str {
+    /// The cache it belongs to.
+    pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// Queues operations; the number of the message that will carry them.
-    pub(crate) fn push(&self, operations: Operations) -> u64 {
+    pub fn push(&self, operations: Operations) -> u64 {
         let seq = self.outbox.lock().push(operations);
         self.wake.notify_one();
         seq
     }
 
     /// Every number up to this one was acknowledged by the broker.
-    pub(crate) fn acked(&self) -> u64 {
+    pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Acquire)
     }
 }
 
 /// What a caller's thread asks of the link.
-pub(crate) enum Command {
-    Open { target: Arc<dyn Target>, channel: Arc<Channel> },
-    WaitFor { token: Token, timeout: Duration, reply: oneshot::Sender<bool> },
-    Delivered { channel: Arc<Channel>, seq: u64, timeout: Duration, reply: oneshot::Sender<bool> },
-    Alarm { after: Duration, reply: oneshot::Sender<()> },
-    Close { timeout: Duration, reply: Option<oneshot::Sender<usize>> },
+pub enum Command {
+    /// Keep a cache fresh from now on.
+    Open {
+        /// The cache.
+        target: Arc<dyn Target>,
+        /// Its way out.
+        channel: Arc<Channel>,
+    },
+    /// Tell when another's invalidation was applied here.
+    WaitFor {
+        /// Which one.
+        token: Token,
+        /// For how long to wait.
+        timeout: Duration,
+        /// Whether it was.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Tell when the broker acknowledged a number.
+    Delivered {
+        /// Of this channel's stream.
+        channel: Arc<Channel>,
+        /// The number.
+        seq: u64,
+        /// For how long to wait.
+        timeout: Duration,
+        /// Whether it did.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Tell when a time has passed.
+    Alarm {
+        /// How long that is.
+        after: Duration,
+        /// Fires then.
+        reply: oneshot::Sender<()>,
+    },
+    /// End.
+    Close {
+        /// How long what is unsent may take.
+        timeout: Duration,
+        /// Messages left unsent.
+        reply: Option<oneshot::Sender<usize>>,
+    },
 }
 
 /// What the link shares with the callers' threads.
-pub(crate) struct Shared {
-    pub config: ClientConfig,
-    pub bounds: Bounds,
-    pub src: Arc<str>,
-    pub events: Arc<Events>,
-    pub status_listeners: Listeners<Status>,
+pub struct Shared {
+    pub(crate) config: ClientConfig,
+    pub(crate) bounds: Bounds,
+    pub(crate) src: Arc<str>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) status_listeners: Listeners<Status>,
     client_id: String,
     transport: &'static str,
     url: String,
@@ -115,6 +161,51 @@ struct State {
 }
 
 impl Shared {
+    /// What a client of the stream `src` shares with its link, and the link's end of the commands.
+    ///
+    /// # Errors
+    /// `Config` when the URL cannot be used.
+    pub fn new(config: ClientConfig, src: &str) -> Result<(Arc<Shared>, UnboundedReceiver<Command>)> {
+        let endpoint = config.endpoint()?;
+        let events = Arc::new(Events::default());
+        let (commands, inbox) = unbounded_channel();
+        let shared = Arc::new(Shared {
+            bounds: Bounds::new(config.staleness_bound.as_nanos() as Nanos, config.reordering.unwrap_or(false)),
+            client_id: config.client_id.clone().unwrap_or_else(|| src.to_owned()),
+            src: src.into(),
+            transport: match endpoint.scheme {
+                Scheme::Memory => "memory",
+                Scheme::Mqtt => "mqtt",
+                Scheme::Mqtts => "mqtts",
+                Scheme::Ws => "ws",
+                Scheme::Wss => "wss",
+            },
+            url: redacted(&config.url),
+            status_listeners: Listeners::new(events.clone()),
+            events,
+            commands,
+            wake: Arc::new(Notify::new()),
+            closed: AtomicBool::new(false),
+            left_unsent: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            forks: FORKS.load(Ordering::Relaxed),
+            state: Mutex::new(State {
+                link: LinkState::Connecting,
+                reason: "not connected yet".into(),
+                caches: 0,
+                connects: 0,
+                unsent: 0,
+            }),
+            config,
+        });
+        Ok((shared, inbox))
+    }
+
+    /// The deadlines that follow from the staleness bound.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// Whether this process is a fork of the one that made the client. One relaxed load.
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
@@ -208,46 +299,69 @@ pub(crate) fn start(config: ClientConfig) -> Result<(Arc<Shared>, oneshot::Recei
     watch_forks();
     // The clock is complete before anything is stamped with it.
     clock::suspended();
-    let endpoint = config.endpoint()?;
-    let src: Arc<str> = format!("{}-{}", config.app, unique()).into();
-    let events = Arc::new(Events::default());
-    let (commands, inbox) = unbounded_channel();
-    let shared = Arc::new(Shared {
-        bounds: Bounds::new(config.staleness_bound.as_nanos() as Nanos, config.reordering.unwrap_or(false)),
-        client_id: config.client_id.clone().unwrap_or_else(|| src.to_string()),
-        src,
-        transport: match endpoint.scheme {
-            Scheme::Memory => "memory",
-            Scheme::Mqtt => "mqtt",
-            Scheme::Mqtts => "mqtts",
-            Scheme::Ws => "ws",
-            Scheme::Wss => "wss",
-        },
-        url: redacted(&config.url),
-        status_listeners: Listeners::new(events.clone()),
-        events,
-        commands,
-        wake: Arc::new(Notify::new()),
-        closed: AtomicBool::new(false),
-        left_unsent: AtomicU64::new(0),
-        opened: AtomicU64::new(0),
-        forks: FORKS.load(Ordering::Relaxed),
-        state: Mutex::new(State {
-            link: LinkState::Connecting,
-            reason: "not connected yet".into(),
-            caches: 0,
-            connects: 0,
-            unsent: 0,
-        }),
-        config,
-    });
+    let src = format!("{}-{}", config.app, unique());
+    let (shared, commands) = Shared::new(config, &src)?;
     let (ready, answer) = oneshot::channel();
     let for_link = shared.clone();
     std::thread::Builder::new()
         .name("unstale-link".into())
-        .spawn(move || session::run(for_link, inbox, ready))
+        .spawn(move || run(for_link, commands, ready))
         .map_err(|e| Error::internal(format!("no thread could be started: {e}")))?;
     Ok((shared, answer))
+}
+
+/// The thread's body.
+fn run(shared: Arc<Shared>, commands: UnboundedReceiver<Command>, ready: oneshot::Sender<Result<()>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let _ = ready.send(Err(Error::internal(format!("no runtime could be made: {e}"))));
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        let (events, inbox) = unbounded_channel();
+        match transport::open(&shared.config, &shared.client_id, events) {
+            Ok(transport) => {
+                let wake = shared.wake.clone();
+                let session = Session::new(shared, transport, ready, clock::now(), clock::suspended());
+                turn(session, &wake, commands, inbox).await;
+            }
+            Err(e) => drop(ready.send(Err(e))),
+        }
+    });
+}
+
+/// The one loop.
+async fn turn(
+    mut session: Session,
+    wake: &Notify,
+    mut commands: UnboundedReceiver<Command>,
+    mut events: UnboundedReceiver<Event>,
+) {
+    while !session.ended() {
+        session.tick(clock::now(), clock::suspended);
+        let now = clock::now();
+        let sleep = session.due(now).saturating_sub(now);
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => {
+                session.event(event, clock::now());
+                // What came with it is handled before anything is sent.
+                while let Ok(event) = events.try_recv() {
+                    session.event(event, clock::now());
+                }
+            }
+            Some(command) = commands.recv() => session.command(command, clock::now()),
+            () = wake.notified() => {}
+            () = tokio::time::sleep(Duration::from_nanos(sleep)) => {}
+        }
+    }
+    commands.close();
+    while let Ok(command) = commands.try_recv() {
+        session.command(command, clock::now());
+    }
+    session.finish();
 }
 
 /// 96 bits that no other process start has: hashed with keys that the operating system made up.

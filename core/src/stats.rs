@@ -14,7 +14,7 @@ const SHARED: usize = STRIPES - 1;
 
 /// A counter that many threads add to.
 #[derive(Default)]
-pub(crate) struct Counter([Stripe; STRIPES]);
+pub struct Counter([Stripe; STRIPES]);
 
 #[derive(Default)]
 #[repr(align(64))]
@@ -22,7 +22,8 @@ struct Stripe(AtomicU64);
 
 impl Counter {
     #[inline]
-    pub(crate) fn add(&self) {
+    /// One more.
+    pub fn add(&self) {
         let stripe = match STRIPE.get() {
             UNKNOWN => borrow_stripe(),
             stripe => stripe,
@@ -36,7 +37,8 @@ impl Counter {
         }
     }
 
-    pub(crate) fn sum(&self) -> u64 {
+    /// How many.
+    pub fn sum(&self) -> u64 {
         self.0.iter().map(|s| s.0.load(Ordering::Relaxed)).sum()
     }
 }
@@ -83,7 +85,7 @@ impl Drop for Borrowed {
 
 /// What a cache counts while it works.
 #[derive(Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     pub hits: Counter,
     pub misses: Counter,
     pub loads: Counter,
@@ -100,7 +102,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn doubt(&self, reason: &'static str) {
+    /// One more doubt for this reason.
+    pub fn doubt(&self, reason: &'static str) {
         *self.doubts.lock().entry(reason).or_insert(0) += 1;
     }
 }

@@ -1,21 +1,24 @@
-//! The loop itself: one connection after another, and what is sent and received on each (design, rules 3, 5, 6, 7).
+//! The link's rules without its loop: one connection after another, and what is sent and received on each (design, rules 3,
+//! 5, 6, 7). Events, commands and the time come in, requests go out to the transport; so a simulator can drive it.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver};
 use tokio::sync::oneshot;
 
+use super::closing::Closing;
+use super::topic::{Subscription, Topic, Waiting};
 use super::{Channel, Command, Shared, Target};
 use crate::client::LinkState;
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::error::{Error, ErrorKind, Result};
-use crate::freshness::{ProbeDoubt, Prober, Proofs, Reading, Returned};
+use crate::freshness::Prober;
 use crate::message::{self, Decoded, Message, Operations};
-use crate::stream::{Doubt, Reached, Streams, Verdict};
-use crate::transport::{self, Event, Transport};
+use crate::stream::Doubt;
+use crate::transport::{Event, Transport};
 
 const MS: Nanos = 1_000_000;
 const SECOND: Nanos = 1_000 * MS;
@@ -27,11 +30,14 @@ const FIRST_BACKOFF: Nanos = 200 * MS;
 const LAST_BACKOFF: Nanos = 30 * SECOND;
 /// Never sooner than this, so that a broker that refuses at once is not asked in a hot loop.
 const LEAST_BACKOFF: Nanos = 50 * MS;
+/// Nor sooner than this where only a person can mend it: wrong credentials, a client id in use.
+const LEAST_BACKOFF_REFUSED: Nanos = SECOND;
+/// Doublings that such a refusal starts with.
+const FAILURES_REFUSED: u32 = 5;
 /// A publication that the broker refused is sent again after this.
 const RETRY_AFTER: Nanos = SECOND;
-/// `hello` is repeated this often, and sent for unknown streams at most once a second.
+/// `hello` is repeated this often.
 const HELLO_EVERY: Nanos = 20 * 60 * SECOND;
-const HELLO_AT_MOST: Nanos = SECOND;
 /// Dead entries are looked for this often, and at once after a floor was raised; a part at a time.
 const SWEEP_EVERY: Nanos = 60 * SECOND;
 const SWEEP_MOST: usize = 10_000;
@@ -42,40 +48,6 @@ const RATE_BURST: Nanos = SECOND / 10;
 /// Each condition is logged at most this often.
 const LOG_EVERY: Nanos = 60 * SECOND;
 
-/// A cache as the link sees it.
-struct Topic {
-    target: Arc<dyn Target>,
-    channel: Arc<Channel>,
-    streams: Streams,
-    proofs: Proofs,
-    subscription: Subscription,
-    /// Publications wait until then, after a refusal.
-    held_until: Nanos,
-    /// A heartbeat is wanted once the outbox is empty, at the start of a session.
-    beat_when_empty: bool,
-    hello_due: Option<Nanos>,
-    last_hello: Option<Nanos>,
-    swept_floor: Nanos,
-    sweep_due: Nanos,
-    waiting: Vec<Waiting>,
-}
-
-#[derive(Clone, PartialEq)]
-enum Subscription {
-    None,
-    Asked,
-    Granted,
-    Refused(String),
-}
-
-/// Someone who waits for a number of another's stream.
-struct Waiting {
-    src: Arc<str>,
-    seq: u64,
-    reply: oneshot::Sender<bool>,
-    deadline: Nanos,
-}
-
 /// Someone who waits for an acknowledgement.
 struct Awaiting {
     channel: Arc<Channel>,
@@ -85,13 +57,13 @@ struct Awaiting {
 }
 
 /// What a publication was, by the number it was given.
-enum Sent {
+pub(super) enum Sent {
     Data { topic: usize, seq: u64 },
     Bye,
     Other,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// Between connections; the next attempt is due then.
     Waiting(Nanos),
     /// An attempt is under way.
@@ -102,67 +74,56 @@ enum Phase {
     Up,
 }
 
-struct Closing {
-    deadline: Nanos,
-    replies: Vec<oneshot::Sender<usize>>,
-    /// Good-byes not yet acknowledged; none: still draining.
-    byes: Option<usize>,
-    disconnecting: bool,
-}
-
-struct Link {
-    shared: Arc<Shared>,
-    transport: Box<dyn Transport>,
+/// One client's side of the protocol.
+///
+/// All methods take the time on the library's clock; it must not go back. After any of them [`Session::due`] tells when
+/// [`Session::tick`] is wanted next.
+pub struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) transport: Box<dyn Transport>,
     ready: Option<oneshot::Sender<Result<()>>>,
     ready_by: Nanos,
-    phase: Phase,
+    pub(super) phase: Phase,
     failures: u32,
-    topics: Vec<Topic>,
-    by_topic: HashMap<Arc<str>, usize>,
+    pub(super) topics: Vec<Topic>,
+    pub(super) by_topic: HashMap<Arc<str>, usize>,
     probe_topic: String,
-    prober: Prober,
+    pub(super) prober: Prober,
     next_id: u64,
     sent: HashMap<u64, Sent>,
     subscribes: HashMap<u64, Vec<Arc<str>>>,
     alarms: Vec<(Nanos, oneshot::Sender<()>)>,
     awaiting: Vec<Awaiting>,
-    closing: Option<Closing>,
-    ended: bool,
+    pub(super) closing: Option<Closing>,
+    pub(super) ended: bool,
     suspension_check: Nanos,
     suspended: Nanos,
     /// Theoretical arrival time of the publish rate (GCRA, ITU-T I.371).
     rate_at: Nanos,
+    /// Makes this client's jitter its own, and a simulation repeatable.
+    salt: u64,
     logged: HashMap<&'static str, Nanos>,
     reason: String,
 }
 
-pub(super) fn run(shared: Arc<Shared>, commands: UnboundedReceiver<Command>, ready: oneshot::Sender<Result<()>>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            let _ = ready.send(Err(Error::internal(format!("no runtime could be made: {e}"))));
-            return;
-        }
-    };
-    runtime.block_on(async move {
-        let (events, inbox) = unbounded_channel();
-        match transport::open(&shared.config, &shared.client_id, events) {
-            Ok(transport) => Link::new(shared, transport, ready).run(commands, inbox).await,
-            Err(e) => drop(ready.send(Err(e))),
-        }
-    });
-}
-
-impl Link {
-    fn new(shared: Arc<Shared>, transport: Box<dyn Transport>, ready: oneshot::Sender<Result<()>>) -> Self {
-        let now = clock::now();
+impl Session {
+    /// A session that connects with its first tick. `suspended` is how long the machine was suspended before now.
+    pub fn new(
+        shared: Arc<Shared>,
+        transport: Box<dyn Transport>,
+        ready: oneshot::Sender<Result<()>>,
+        now: Nanos,
+        suspended: Nanos,
+    ) -> Self {
         let ready = if shared.config.lazy {
             let _ = ready.send(Ok(()));
             None
         } else {
             Some(ready)
         };
-        Link {
+        let mut hasher = DefaultHasher::new();
+        shared.src.hash(&mut hasher);
+        Session {
             transport,
             ready,
             ready_by: now + shared.config.connect_timeout.as_nanos() as Nanos,
@@ -180,63 +141,34 @@ impl Link {
             closing: None,
             ended: false,
             suspension_check: now,
-            suspended: clock::suspended(),
+            suspended,
             rate_at: 0,
+            salt: hasher.finish(),
             logged: HashMap::new(),
             reason: "not connected yet".into(),
             shared,
         }
     }
 
-    async fn run(mut self, mut commands: UnboundedReceiver<Command>, mut events: UnboundedReceiver<Event>) {
-        let wake = self.shared.wake.clone();
-        while !self.ended {
-            self.tick(clock::now());
-            let now = clock::now();
-            let sleep = self.due(now).saturating_sub(now);
-            tokio::select! {
-                biased;
-                Some(event) = events.recv() => {
-                    self.event(event);
-                    // What came with it is handled before anything is sent.
-                    while let Ok(event) = events.try_recv() {
-                        self.event(event);
-                    }
-                }
-                command = commands.recv() => match command {
-                    Some(command) => self.command(command),
-                    // Every handle is gone, and with it whoever could wait.
-                    None => self.ended = true,
-                },
-                () = wake.notified() => {}
-                () = tokio::time::sleep(Duration::from_nanos(sleep)) => {}
-            }
-        }
-        self.finish(commands);
+    /// Whether there is nothing left to do.
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
-    /// The end: nobody is left waiting, nothing is left to serve.
-    fn finish(mut self, mut commands: UnboundedReceiver<Command>) {
+    /// The end: nothing is left to serve, and those who still wait learn of it as this is dropped.
+    pub fn finish(mut self) {
         let unsent = self.unsent();
-        self.shared.left_unsent.store(unsent as u64, Ordering::Release);
-        commands.close();
-        while let Ok(command) = commands.try_recv() {
-            self.command(command);
-        }
+        self.settle_closing(unsent);
         for topic in &self.topics {
             topic.target.freshness().raise_floor(Nanos::MAX);
         }
         self.set_state(LinkState::Closed, "closed by this client");
-        for reply in self.closing.take().into_iter().flat_map(|c| c.replies) {
-            let _ = reply.send(unsent);
-        }
-        // Dropping the rest of the waiters answers them.
     }
 
     // ---- commands ----
 
-    fn command(&mut self, command: Command) {
-        let now = clock::now();
+    /// A caller's wish.
+    pub fn command(&mut self, command: Command, now: Nanos) {
         let at = |after: Duration| now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         match command {
             Command::Open { target, channel } => self.open(target, channel, now),
@@ -255,38 +187,13 @@ impl Link {
                 self.settle_awaiting(now);
             }
             Command::Alarm { after, reply } => self.alarms.push((at(after), reply)),
-            Command::Close { timeout, reply } => {
-                let closing = self.closing.get_or_insert_with(|| Closing {
-                    deadline: at(timeout),
-                    replies: Vec::new(),
-                    byes: None,
-                    disconnecting: false,
-                });
-                closing.replies.extend(reply);
-                for topic in &self.topics {
-                    topic.target.freshness().raise_floor(Nanos::MAX);
-                }
-            }
+            Command::Close { timeout, reply } => self.close(at(timeout), reply),
         }
     }
 
     fn open(&mut self, target: Arc<dyn Target>, channel: Arc<Channel>, now: Nanos) {
-        let bounds = &self.shared.bounds;
         self.by_topic.insert(channel.topic.clone(), self.topics.len());
-        self.topics.push(Topic {
-            target,
-            streams: Streams::new(bounds.window, bounds.bound, self.shared.src.clone()),
-            proofs: Proofs::default(),
-            subscription: Subscription::None,
-            held_until: 0,
-            beat_when_empty: false,
-            hello_due: None,
-            last_hello: None,
-            swept_floor: 0,
-            sweep_due: now + SWEEP_EVERY,
-            waiting: Vec::new(),
-            channel,
-        });
+        self.topics.push(Topic::new(target, channel, &self.shared, now + SWEEP_EVERY));
         if matches!(self.phase, Phase::Up) {
             self.subscribe(vec![self.topics.len() - 1], false);
         }
@@ -295,8 +202,8 @@ impl Link {
 
     // ---- events ----
 
-    fn event(&mut self, event: Event) {
-        let now = clock::now();
+    /// What the transport reports.
+    pub fn event(&mut self, event: Event, now: Nanos) {
         match event {
             Event::Connected => self.connected(),
             Event::Refused(error) => self.lost(error, now),
@@ -400,18 +307,22 @@ impl Link {
             topic.channel.outbox.lock().disconnected();
             topic.hello_due = None;
         }
-        if let Some(closing) = &mut self.closing {
-            if closing.disconnecting || closing.byes.is_some() {
-                self.ended = true;
-                return;
-            }
+        if self.closing.as_ref().is_some_and(Closing::is_past_draining) {
+            self.ended = true;
+            return;
         }
         if let Some(ready) = self.ready.take() {
             let _ = ready.send(Err(error.clone()));
         }
-        self.failures = if was_up { 0 } else { self.failures.saturating_add(1) };
+        let refused = matches!(error.kind(), ErrorKind::Auth | ErrorKind::Config);
+        self.failures = match (refused, was_up) {
+            (true, _) => self.failures.max(FAILURES_REFUSED).saturating_add(1),
+            (false, true) => 0,
+            (false, false) => self.failures.saturating_add(1),
+        };
         let limit = (FIRST_BACKOFF << self.failures.min(16)).min(LAST_BACKOFF);
-        self.phase = Phase::Waiting(now + LEAST_BACKOFF + random(now) % limit);
+        let least = if refused { LEAST_BACKOFF_REFUSED } else { LEAST_BACKOFF };
+        self.phase = Phase::Waiting(now + least + random(self.salt ^ now) % limit);
         self.reason = error.message().to_owned();
         if self.may_log("not connected", now) {
             tracing::warn!(target: "unstale", "not connected: {error}; entries are served by their age until it is back");
@@ -438,8 +349,8 @@ impl Link {
                 }
             }
             (Some(Sent::Bye), _) => {
-                if let Some(byes) = self.closing.as_mut().and_then(|c| c.byes.as_mut()) {
-                    *byes = byes.saturating_sub(1);
+                if let Some(closing) = &mut self.closing {
+                    closing.bye_answered();
                 }
             }
             // A probe or heartbeat that was refused is not sent again: the next one is.
@@ -481,7 +392,6 @@ impl Link {
     fn probed(&mut self, payload: &[u8], now: Nanos) {
         let counter = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
         let Some(returned) = counter.and_then(|counter| self.prober.returned(counter)) else { return };
-        self.failures = 0;
         for topic in &mut self.topics {
             topic.probed(returned, &self.shared, now);
         }
@@ -496,7 +406,8 @@ impl Link {
 
     // ---- time ----
 
-    fn due(&self, now: Nanos) -> Nanos {
+    /// When [`Session::tick`] is wanted next.
+    pub fn due(&self, now: Nanos) -> Nanos {
         let mut due = self.suspension_check;
         let mut at = |t: Option<Nanos>| due = due.min(t.unwrap_or(Nanos::MAX));
         if let Phase::Waiting(retry) = self.phase {
@@ -504,7 +415,7 @@ impl Link {
         }
         at(self.ready.as_ref().map(|_| self.ready_by));
         at(self.prober.due());
-        at(self.closing.as_ref().map(|c| c.deadline));
+        at(self.closing.as_ref().map(Closing::due));
         at(self.alarms.iter().map(|(t, _)| *t).min());
         at(self.awaiting.iter().map(|a| a.deadline).min());
         let up = matches!(self.phase, Phase::Up);
@@ -526,10 +437,11 @@ impl Link {
         due
     }
 
-    fn tick(&mut self, now: Nanos) {
+    /// Does what is due. `suspended` measures how long the machine was suspended so far.
+    pub fn tick(&mut self, now: Nanos, suspended: impl FnOnce() -> Nanos) {
         if now >= self.suspension_check {
             self.suspension_check = now + SUSPENSION_CHECK;
-            let suspended = clock::suspended();
+            let suspended = suspended();
             if suspended > self.suspended {
                 self.suspended = suspended;
                 self.topics.iter_mut().for_each(|t| t.doubt(Doubt::Suspended.name()));
@@ -540,7 +452,7 @@ impl Link {
             self.not_ready_in_time();
         }
         if let Phase::Waiting(retry) = self.phase {
-            if now >= retry && self.closing.as_ref().is_none_or(|c| now < c.deadline) {
+            if now >= retry {
                 self.phase = Phase::Connecting;
                 self.transport.connect();
             }
@@ -649,7 +561,7 @@ impl Link {
         self.rate_gap().is_none() || self.rate_at <= now + RATE_BURST
     }
 
-    fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>) {
+    pub(super) fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>) {
         let id = self.publish_id(what);
         self.transport.publish(id, topic, payload);
     }
@@ -663,63 +575,6 @@ impl Link {
     fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
-    }
-
-    // ---- closing ----
-
-    fn unsent(&self) -> usize {
-        self.topics.iter().map(|t| t.channel.outbox.lock().pending()).sum()
-    }
-
-    /// Drain, good-byes, DISCONNECT; at the deadline the rest is skipped.
-    fn close_step(&mut self, now: Nanos) {
-        let Some(closing) = &self.closing else { return };
-        if now >= closing.deadline {
-            self.ended = true;
-            return;
-        }
-        let (byes, disconnecting, left) = (closing.byes, closing.disconnecting, closing.deadline - now);
-        if disconnecting {
-            return;
-        }
-        let up = matches!(self.phase, Phase::Up);
-        match byes {
-            None if self.unsent() == 0 => {
-                let byes = if up { self.say_bye() } else { 0 };
-                self.set_byes(byes);
-            }
-            None => return,
-            Some(_) => {}
-        }
-        if self.closing.as_ref().is_some_and(|c| c.byes == Some(0)) {
-            let connected = matches!(self.phase, Phase::Up | Phase::Subscribing(_) | Phase::Connecting);
-            if connected {
-                self.transport.disconnect(Duration::from_nanos(left));
-                if let Some(closing) = &mut self.closing {
-                    closing.disconnecting = true;
-                }
-            } else {
-                self.ended = true;
-            }
-        }
-    }
-
-    fn say_bye(&mut self) -> usize {
-        let byes: Vec<_> = (self.topics.iter())
-            .filter(|t| t.subscription == Subscription::Granted)
-            .filter_map(|t| Some((t.channel.topic.clone(), t.channel.outbox.lock().bye()?)))
-            .collect();
-        let count = byes.len();
-        for (topic, payload) in byes {
-            self.publish(Sent::Bye, &topic, payload);
-        }
-        count
-    }
-
-    fn set_byes(&mut self, byes: usize) {
-        if let Some(closing) = &mut self.closing {
-            closing.byes = Some(byes);
-        }
     }
 
     // ---- state ----
@@ -757,7 +612,7 @@ impl Link {
         self.set_state(if never { LinkState::Connecting } else { LinkState::Degraded }, &reason);
     }
 
-    fn set_state(&mut self, link: LinkState, reason: &str) {
+    pub(super) fn set_state(&mut self, link: LinkState, reason: &str) {
         let unsent = self.unsent() as u64;
         let changed = {
             let mut state = self.shared.state.lock();
@@ -784,97 +639,9 @@ impl Link {
     }
 }
 
-impl Topic {
-    /// Apply first, in any order; then observe the number.
-    fn received(&mut self, message: &Message, now: Nanos) {
-        self.target.apply(&message.ops, now);
-        let mut verdict = Verdict::default();
-        if let Some(stamp) = &message.stamp {
-            if !message.ops.is_empty() {
-                verdict = self.streams.observe_data(stamp, message.ops.all, now);
-            } else if !message.bye {
-                verdict = self.streams.observe_heartbeat(&stamp.src, stamp.seq, now);
-            }
-            if message.bye {
-                let bye = self.streams.observe_bye(&stamp.src, stamp.seq, now);
-                verdict.doubt = verdict.doubt.or(bye.doubt);
-                verdict.unknown_stream |= bye.unknown_stream;
-            }
-        }
-        if message.hello {
-            self.channel.outbox.lock().heard_hello(message.bound_ms, now);
-        }
-        if let Some(doubt) = verdict.doubt {
-            self.doubt(doubt.name());
-        }
-        if verdict.unknown_stream {
-            let soonest = self.last_hello.map_or(now, |last| now.max(last + HELLO_AT_MOST));
-            self.hello_due = Some(self.hello_due.map_or(soonest, |due| due.min(soonest)));
-        }
-        self.target.tell_remote(&message.ops, message.src.as_ref(), message.stamp.as_ref().map(|s| s.seq));
-        self.settle_waiting(now);
-    }
-
-    fn poll_streams(&mut self, now: Nanos) {
-        for doubt in self.streams.poll(now) {
-            self.doubt(doubt.name());
-        }
-    }
-
-    fn probed(&mut self, returned: Returned, shared: &Shared, now: Nanos) {
-        // Doubt that has fallen due comes before the proof, as on the wire.
-        self.poll_streams(now);
-        let fresh = self.target.freshness().fresh();
-        match self.proofs.returned(returned, fresh, &shared.bounds, now) {
-            Reading::None => return,
-            Reading::Proof => {}
-            Reading::Doubt(why) => {
-                // Messages of before may have been missed: holes are covered by the new epoch.
-                self.streams.first_probe_returned(now);
-                self.doubt(
-                    match why {
-                        ProbeDoubt::First => Doubt::FirstProbe,
-                        ProbeDoubt::Late => Doubt::LateProbe,
-                        ProbeDoubt::Overtaken => Doubt::OvertakenProbe,
-                    }
-                    .name(),
-                );
-            }
-        }
-        self.target.freshness().prove(returned.sent_at);
-    }
-
-    fn doubt(&mut self, reason: &'static str) {
-        self.target.freshness().doubt();
-        self.target.counters().doubt(reason);
-    }
-
-    /// Answers those whose number was applied, or is known to have passed by: then nothing loaded before now is served.
-    fn settle_waiting(&mut self, now: Nanos) {
-        let mut i = 0;
-        while i < self.waiting.len() {
-            let w = &self.waiting[i];
-            let reached = match self.streams.reached(&w.src, w.seq) {
-                Reached::Applied => true,
-                Reached::LearnedNotReceived => {
-                    self.target.clear(now);
-                    true
-                }
-                Reached::Unknown => false,
-            };
-            if reached || now >= w.deadline {
-                let w = self.waiting.swap_remove(i);
-                let _ = w.reply.send(reached);
-            } else {
-                i += 1;
-            }
-        }
-    }
-}
-
-/// Spread for back-off; splitmix64 of the clock is enough, since it only has to differ between clients.
+/// Spread for back-off; splitmix64 of stream and clock is enough, since it only has to differ between clients.
 fn random(seed: u64) -> u64 {
-    let mut z = seed ^ u64::from(std::process::id()) << 32;
+    let mut z = seed;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -121,15 +121,18 @@ pub(super) fn another_websocket(target: &Target) -> Error {
 /// Why a connection that stood is gone.
 pub(super) fn lost(target: &Target, reason: Option<u8>) -> Error {
     let at = &target.endpoint;
-    let text = match reason {
-        None | Some(0) => format!("the connection to {at} was lost"),
-        Some(0x8e) => format!(
-            "{at} closed the connection because another client connected with the client id {:?}; give each process its own, or leave `client_id` out",
-            target.options.client_id
+    match reason {
+        None | Some(0) => Error::new(ErrorKind::Connect, format!("the connection to {at} was lost")),
+        // Both would go on to push each other out; only a person can mend it.
+        Some(0x8e) => Error::new(
+            ErrorKind::Config,
+            format!(
+                "{at} closed the connection because another client connected with the client id {:?}; give each process its own, or leave `client_id` out",
+                target.options.client_id
+            ),
         ),
-        Some(code) => format!("{at} closed the connection: {}", paho::reason_text(code)),
-    };
-    Error::new(ErrorKind::Connect, text)
+        Some(code) => Error::new(ErrorKind::Connect, format!("{at} closed the connection: {}", paho::reason_text(code))),
+    }
 }
 
 /// What a SUBACK says about one topic.

@@ -1,0 +1,153 @@
+//! A cache as the link sees it: what is received on its topic, what the probes say of it, who waits for it.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Channel, Shared, Target};
+use crate::clock::Nanos;
+use crate::freshness::{ProbeDoubt, Proofs, Reading, Returned};
+use crate::message::Message;
+use crate::stream::{Doubt, Reached, Streams, Verdict};
+
+/// `hello` is sent for unknown streams at most this often.
+const HELLO_AT_MOST: Nanos = 1_000_000_000;
+
+/// A cache as the link sees it.
+pub(super) struct Topic {
+    pub target: Arc<dyn Target>,
+    pub channel: Arc<Channel>,
+    pub streams: Streams,
+    pub proofs: Proofs,
+    pub subscription: Subscription,
+    /// Publications wait until then, after a refusal.
+    pub held_until: Nanos,
+    /// A heartbeat is wanted once the outbox is empty, at the start of a session.
+    pub beat_when_empty: bool,
+    pub hello_due: Option<Nanos>,
+    pub last_hello: Option<Nanos>,
+    pub swept_floor: Nanos,
+    pub sweep_due: Nanos,
+    pub waiting: Vec<Waiting>,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) enum Subscription {
+    None,
+    Asked,
+    Granted,
+    Refused(String),
+}
+
+/// Someone who waits for a number of another's stream.
+pub(super) struct Waiting {
+    pub src: Arc<str>,
+    pub seq: u64,
+    pub reply: oneshot::Sender<bool>,
+    pub deadline: Nanos,
+}
+
+impl Topic {
+    pub fn new(target: Arc<dyn Target>, channel: Arc<Channel>, shared: &Shared, sweep_due: Nanos) -> Topic {
+        Topic {
+            target,
+            streams: Streams::new(shared.bounds.window, shared.bounds.bound, shared.src.clone()),
+            proofs: Proofs::default(),
+            subscription: Subscription::None,
+            held_until: 0,
+            beat_when_empty: false,
+            hello_due: None,
+            last_hello: None,
+            swept_floor: 0,
+            sweep_due,
+            waiting: Vec::new(),
+            channel,
+        }
+    }
+
+    /// Apply first, in any order; then observe the number.
+    pub fn received(&mut self, message: &Message, now: Nanos) {
+        self.target.apply(&message.ops, now);
+        let mut verdict = Verdict::default();
+        if let Some(stamp) = &message.stamp {
+            if !message.ops.is_empty() {
+                verdict = self.streams.observe_data(stamp, message.ops.all, now);
+            } else if !message.bye {
+                verdict = self.streams.observe_heartbeat(&stamp.src, stamp.seq, now);
+            }
+            if message.bye {
+                let bye = self.streams.observe_bye(&stamp.src, stamp.seq, now);
+                verdict.doubt = verdict.doubt.or(bye.doubt);
+                verdict.unknown_stream |= bye.unknown_stream;
+            }
+        }
+        if message.hello {
+            self.channel.outbox.lock().heard_hello(message.bound_ms, now);
+        }
+        if let Some(doubt) = verdict.doubt {
+            self.doubt(doubt.name());
+        }
+        if verdict.unknown_stream {
+            let soonest = self.last_hello.map_or(now, |last| now.max(last + HELLO_AT_MOST));
+            self.hello_due = Some(self.hello_due.map_or(soonest, |due| due.min(soonest)));
+        }
+        self.target.tell_remote(&message.ops, message.src.as_ref(), message.stamp.as_ref().map(|s| s.seq));
+        self.settle_waiting(now);
+    }
+
+    pub fn poll_streams(&mut self, now: Nanos) {
+        for doubt in self.streams.poll(now) {
+            self.doubt(doubt.name());
+        }
+    }
+
+    pub fn probed(&mut self, returned: Returned, shared: &Shared, now: Nanos) {
+        // Doubt that has fallen due comes before the proof, as on the wire.
+        self.poll_streams(now);
+        let fresh = self.target.freshness().fresh();
+        match self.proofs.returned(returned, fresh, &shared.bounds, now) {
+            Reading::None => return,
+            Reading::Proof => {}
+            Reading::Doubt(why) => {
+                // Messages of before may have been missed: holes are covered by the new epoch.
+                self.streams.first_probe_returned(now);
+                self.doubt(
+                    match why {
+                        ProbeDoubt::First => Doubt::FirstProbe,
+                        ProbeDoubt::Late => Doubt::LateProbe,
+                        ProbeDoubt::Overtaken => Doubt::OvertakenProbe,
+                    }
+                    .name(),
+                );
+            }
+        }
+        self.target.freshness().prove(returned.sent_at);
+    }
+
+    pub fn doubt(&mut self, reason: &'static str) {
+        self.target.freshness().doubt();
+        self.target.counters().doubt(reason);
+    }
+
+    /// Answers those whose number was applied, or is known to have passed by: then nothing loaded before now is served.
+    pub fn settle_waiting(&mut self, now: Nanos) {
+        let mut i = 0;
+        while i < self.waiting.len() {
+            let w = &self.waiting[i];
+            let reached = match self.streams.reached(&w.src, w.seq) {
+                Reached::Applied => true,
+                Reached::LearnedNotReceived => {
+                    self.target.clear(now);
+                    true
+                }
+                Reached::Unknown => false,
+            };
+            if reached || now >= w.deadline {
+                let w = self.waiting.swap_remove(i);
+                let _ = w.reply.send(reached);
+            } else {
+                i += 1;
+            }
+        }
+    }
+}
