@@ -25,8 +25,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
-use paho_mqtt_sys as ffi;
 use parking_lot::{Condvar, Mutex};
+use unstale_paho_sys as ffi;
 
 /// Hears what becomes of one connection. Called on Paho's threads, under its lock: copy, note, enqueue, return.
 pub(super) trait Listener: Send + Sync + 'static {
@@ -148,7 +148,7 @@ impl Library {
     fn start(&mut self) -> Result<(), Failure> {
         if self.keeper.is_none() {
             let mut handle: ffi::MQTTAsync = ptr::null_mut();
-            let (uri, id, none) = (c"tcp://localhost", c"keeper", ffi::MQTTCLIENT_PERSISTENCE_NONE as c_int);
+            let (uri, id, none) = (c"tcp://localhost", c"keeper", ffi::MQTTCLIENT_PERSISTENCE_NONE);
             // SAFETY: constant NUL-terminated strings and a place for the handle.
             check(unsafe { ffi::MQTTAsync_create(&mut handle, uri.as_ptr(), id.as_ptr(), none, ptr::null_mut()) })?;
             self.keeper = Some(Keeper(handle));
@@ -224,7 +224,7 @@ impl Client {
                 &mut handle,
                 options.uri.as_ptr(),
                 options.client_id.as_ptr(),
-                ffi::MQTTCLIENT_PERSISTENCE_NONE as c_int,
+                ffi::MQTTCLIENT_PERSISTENCE_NONE,
                 ptr::null_mut(),
                 &mut create,
             )
@@ -369,7 +369,11 @@ impl Tls {
 }
 
 fn version(v5: bool) -> c_int {
-    (if v5 { ffi::MQTTVERSION_5 } else { ffi::MQTTVERSION_3_1_1 }) as c_int
+    if v5 {
+        ffi::MQTTVERSION_5
+    } else {
+        ffi::MQTTVERSION_3_1_1
+    }
 }
 
 fn check(code: c_int) -> Result<(), Failure> {
