@@ -318,6 +318,21 @@ fn a_full_queue_refuses_and_the_connection_lives_on() {
 
 /// Every `connect` is answered once, every connection ends once, and nothing is heard in between.
 #[test]
+fn a_connection_that_drains_is_reported_lost_before_the_next_attempts_end() {
+    let broker = Mosquitto::start();
+    let mut peer = Peer::connected(&broker.url());
+    // What is under way is waited for, far longer than the test takes.
+    broker.signal("STOP");
+    peer.transport.publish(1, "t", b"x".to_vec());
+    peer.transport.disconnect(Duration::from_secs(60));
+    peer.transport.connect();
+    assert_eq!(peer.lost().kind(), ErrorKind::Closed);
+    peer.transport.disconnect(Duration::ZERO);
+    assert_eq!(peer.refused().kind(), ErrorKind::Closed);
+    broker.signal("CONT");
+}
+
+#[test]
 fn events_of_an_old_connection_never_pass_for_the_new_ones() {
     let broker = Mosquitto::start();
     let mut noise = Peer::connected(&broker.url());

@@ -180,7 +180,8 @@ impl Transport for Mqtt {
     }
 
     fn disconnect(&mut self, timeout: Duration) {
-        if let Some(attempt) = self.attempt.take() {
+        // Kept while it drains: the next attempt ends it first, so that its `Lost` comes before that one's events.
+        if let Some(attempt) = &self.attempt {
             attempt.close(timeout);
         }
     }
@@ -216,7 +217,9 @@ impl Mqtt {
 
 impl Drop for Mqtt {
     fn drop(&mut self) {
-        self.disconnect(Duration::ZERO);
+        if let Some(attempt) = self.attempt.take().filter(|a| !a.is_closing()) {
+            attempt.close(Duration::ZERO);
+        }
         self.guards.wait(DROP_WAIT);
     }
 }
@@ -335,6 +338,11 @@ impl Attempt {
         if let Some(event) = done(answer) {
             let _ = self.events.send(event);
         }
+    }
+
+    /// Whether it was told to end and has its own time for that.
+    fn is_closing(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Draining(_) | Phase::Closing)
     }
 
     /// Ends this attempt on the caller's behalf.
