@@ -51,6 +51,22 @@ test('what was invalidated just before the end is sent', async (t) => {
   }
 });
 
+test('an end waits a second for the broker, by whichever way it comes, and no longer', async () => {
+  const url = `mqtt://127.0.0.1:${await freePort()}`;
+  for (const [end, expected] of [['', 0], ['process.exit(3);', 3], ["throw new Error('crash');", 1]]) {
+    const source = `
+      const { connect } = require('unstale');
+      connect(process.argv[1], { lazy: true }).then((client) => {
+        client.cache('unsent').invalidate('k');
+        setTimeout(() => { console.log(Date.now()); ${end} });
+      });`;
+    const { code, printed, errors } = await run(source, [url]);
+    assert.equal(code, expected, errors);
+    const took = Date.now() - printed[0];
+    assert.ok(took >= 900 && took < 1_900, `${took} ms before ${end || 'the end'}`);
+  }
+});
+
 test('what is awaited keeps the process alive', async () => {
   const source = `
     const { connect } = require('unstale');

@@ -23,6 +23,9 @@ const forgotten = new FinalizationRegistry(({ table, number, forget }) => {
   forget(number);
 });
 
+// Also on process.exit() and on an uncaught exception, where Node runs no cleanup hooks.
+process.once('exit', () => native.settle());
+
 function dispatch() {
   const events = native.events();
   for (let i = 0; i < events.length; i += 4) {

@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
-use napi::bindgen_prelude::{Object, Unknown};
+use napi::bindgen_prelude::{External, Object, Unknown};
 use napi::Env;
 use napi_derive::napi;
-use unstale::client::Subscription;
-use unstale::{Cache, CacheConfig, Dialect, Error, ErrorKind, Result};
+use unstale::{blocking, Cache, CacheConfig, Dialect, Error, ErrorKind, Receipt, Result, Subscription};
 
 use crate::arena::{Arena, Slot};
 use crate::client::{json, options};
@@ -34,9 +34,24 @@ pub struct Held {
     /// Loads that JavaScript leads.
     pub loads: Loads,
     listener: RefCell<Option<Subscription>>,
+    /// The newest receipt: delivered, all earlier ones are.
+    last: RefCell<Option<Receipt>>,
 }
 
 impl Held {
+    /// A receipt on its way to JavaScript.
+    pub fn receipt(&self, receipt: Receipt) -> External<Receipt> {
+        self.last.replace(Some(receipt.clone()));
+        External::new(receipt)
+    }
+
+    /// Waits until all that was invalidated here is delivered, or until `deadline`.
+    pub fn settle(&self, deadline: Instant) {
+        if let Some(receipt) = &*self.last.borrow() {
+            blocking::delivered(receipt, deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+
     /// A guard for a slot of JavaScript's choice.
     pub fn guard(&self, slot: u32) -> Result<Slot> {
         self.arena.guard(slot).ok_or_else(|| Error::new(ErrorKind::Internal, format!("slot {slot} does not exist")))
@@ -99,7 +114,13 @@ pub fn cache_open(env: &Env, client: u32, namespace: Text, json: Text) -> napi::
             let mirror = arena.clone();
             runtime.clock.add(&arena);
             cache.mirror(move |vitals| mirror.mirror(vitals));
-            let held = Held { cache, arena: arena.clone(), loads: Loads::default(), listener: RefCell::new(None) };
+            let held = Held {
+                cache,
+                arena: arena.clone(),
+                loads: Loads::default(),
+                listener: RefCell::new(None),
+                last: RefCell::new(None),
+            };
             Ok((held, (number, arena, load_timeout)))
         })
     })?;

@@ -46,7 +46,7 @@ pub fn cache_update(
         if receipt.stored() {
             held.describe(&key, slot);
         }
-        Ok(External::new(receipt))
+        Ok(held.receipt(receipt))
     })
 }
 
@@ -59,7 +59,7 @@ pub fn cache_invalidate(env: &Env, cache: u32, key: Text, version: Option<f64>) 
             Some(version) => held.cache.invalidate_version(&key, terms::version(version)?),
             None => held.cache.invalidate(&key),
         };
-        receipt.map(External::new)
+        receipt.map(|receipt| held.receipt(receipt))
     })
 }
 
@@ -79,7 +79,8 @@ pub fn cache_invalidate_many(
         let versions = versions.into_iter().map(|v| if v == -1.0 { Ok(None) } else { terms::version(v).map(Some) });
         let versions = versions.collect::<Result<Vec<_>>>()?;
         let keys = keys.iter().map(String::as_str).zip(versions);
-        runtime.cache(cache)?.cache.invalidate_many(keys).map(External::new)
+        let held = runtime.cache(cache)?;
+        held.cache.invalidate_many(keys).map(|receipt| held.receipt(receipt))
     })
 }
 
@@ -88,7 +89,8 @@ pub fn cache_invalidate_many(
 pub fn cache_invalidate_tags(env: &Env, cache: u32, tags: Vec<Text>) -> napi::Result<External<Receipt>> {
     Runtime::enter(env, |runtime| {
         let tags = texts(tags, "tag")?;
-        runtime.cache(cache)?.cache.invalidate_tags(tags.iter().map(String::as_str)).map(External::new)
+        let held = runtime.cache(cache)?;
+        held.cache.invalidate_tags(tags.iter().map(String::as_str)).map(|receipt| held.receipt(receipt))
     })
 }
 
@@ -96,14 +98,18 @@ pub fn cache_invalidate_tags(env: &Env, cache: u32, tags: Vec<Text>) -> napi::Re
 #[napi]
 pub fn cache_invalidate_prefix(env: &Env, cache: u32, prefix: Text) -> napi::Result<External<Receipt>> {
     Runtime::enter(env, |runtime| {
-        runtime.cache(cache)?.cache.invalidate_prefix(&prefix.get("prefix")?).map(External::new)
+        let held = runtime.cache(cache)?;
+        held.cache.invalidate_prefix(&prefix.get("prefix")?).map(|receipt| held.receipt(receipt))
     })
 }
 
 /// Invalidates everything.
 #[napi]
 pub fn cache_invalidate_all(env: &Env, cache: u32) -> napi::Result<External<Receipt>> {
-    Runtime::enter(env, |runtime| runtime.cache(cache)?.cache.invalidate_all().map(External::new))
+    Runtime::enter(env, |runtime| {
+        let held = runtime.cache(cache)?;
+        held.cache.invalidate_all().map(|receipt| held.receipt(receipt))
+    })
 }
 
 /// The receipt's token.

@@ -73,6 +73,15 @@ pub fn hold(env: &Env, wanted: bool) -> napi::Result<()> {
     })
 }
 
+/// Waits a little for what was invalidated to be delivered; the process is about to end.
+#[napi]
+pub fn settle(env: &Env) -> napi::Result<()> {
+    Runtime::enter(env, |runtime| {
+        runtime.settle();
+        Ok(())
+    })
+}
+
 /// The number that the next line of the log will have.
 #[napi]
 pub fn log_position() -> u32 {

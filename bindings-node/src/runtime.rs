@@ -2,12 +2,12 @@
 //!
 //! JavaScript holds clients and caches by number. Everything here is touched on the environment's thread only.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, Unknown};
 use napi::{sys, Env, Status};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::mailbox::{Answer, Event, Mailbox};
 use crate::{log, tasks, turn};
 
-/// How long the end of an environment may wait for what its clients have not sent yet.
+/// How long the end of an environment may wait for what its clients have not sent yet, in all.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// `new UnstaleError(kind, message)`.
@@ -35,6 +35,7 @@ pub struct Runtime {
     /// Where a call leaves a second result for JavaScript: bits of a double.
     pub scratch: Arc<AtomicU64>,
     error: ErrorClass,
+    deadline: Cell<Option<Instant>>,
     clients: Table<Connection>,
     caches: Table<Held>,
 }
@@ -68,6 +69,7 @@ impl Runtime {
             clock: clock.clone(),
             scratch: Arc::default(),
             error: error.create_ref()?,
+            deadline: Cell::new(None),
             clients: Table::new(),
             caches: Table::new(),
         });
@@ -155,6 +157,20 @@ impl Runtime {
         self.caches.remove(number);
     }
 
+    /// Waits until what was invalidated is delivered, [`LAST_CHANCE`] at most. Node runs no cleanup hooks on `process.exit`.
+    pub fn settle(&self) {
+        let deadline = self.deadline();
+        let caches: Vec<Rc<Held>> = self.caches.things.borrow().iter().flatten().cloned().collect();
+        caches.iter().for_each(|held| held.settle(deadline));
+    }
+
+    /// The end of the last chance, which begins with the first call.
+    fn deadline(&self) -> Instant {
+        let deadline = self.deadline.get().unwrap_or_else(|| Instant::now() + LAST_CHANCE);
+        self.deadline.set(Some(deadline));
+        deadline
+    }
+
     /// The environment ends: nothing may reach it any more, and what its clients have not sent gets a last chance.
     fn end(env: sys::napi_env) {
         let found = RUNTIMES.with_borrow_mut(|all| {
@@ -164,12 +180,13 @@ impl Runtime {
         let Some(runtime) = found else { return };
         runtime.mailbox.close();
         let clients: Vec<Rc<Connection>> = runtime.clients.things.take().into_iter().flatten().collect();
+        let rest = runtime.deadline().saturating_duration_since(Instant::now());
         // All begin to close before the first is waited for.
         for connection in &clients {
-            drop(connection.client.close(LAST_CHANCE));
+            drop(connection.client.close(rest));
         }
         for connection in &clients {
-            let _ = blocking::close(&connection.client, LAST_CHANCE);
+            let _ = blocking::close(&connection.client, rest);
         }
         runtime.caches.things.take();
     }
