@@ -4,11 +4,12 @@ VENV   := .cache/venv/bin
 CARGO  := cargo
 RUST   := --release --locked --workspace --exclude unstale-python --exclude unstale-node --features unstale/broker
 
-.PHONY: help setup build test conformance demo bench lint wheel addon capi
+.PHONY: help setup build test conformance chaos demo bench lint wheel addon capi
 help:
 	@echo 'make demo         one service per language on one broker, one price change, who saw it and when'
 	@echo 'make test         every test in every language (what .ci/run calls)'
 	@echo 'make conformance  the conformance script, for all pairs of languages'
+	@echo 'make chaos        real faults on a real cluster, every read judged'
 	@echo 'make bench        the performance tables, with the peers beside'
 	@echo 'make lint         formatters, linters, type checkers, generated files up to date'
 	@echo 'make wheel, addon, capi   what users install, into dist/'
@@ -37,6 +38,9 @@ test: setup
 
 conformance: setup build wheel addon capi
 	@python3 tests/conformance/harness.py -v
+
+chaos: setup build wheel addon
+	@tests/chaos/run
 
 demo:
 	@.ci/setup build broker sqlite dotnet venv

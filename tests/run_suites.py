@@ -41,6 +41,8 @@ SUITES = [
     ("go", "go", "bindings-c/go/test.sh"),
     ("dotnet", "plain", "bindings-c/dotnet/test.sh"),
     ("conformance, 36 pairs", "plain", "python3 tests/conformance/harness.py"),
+    ("chaos harness", "unittest", "python3 -m unittest discover -s tests/chaos -p 'test_*.py'"),
+    ("chaos", "plain", "tests/chaos/run"),
     ("readme", "unittest", "python3 -m unittest discover -s tests/readme"),
     ("demo", "demo", "make --silent demo"),
 ]

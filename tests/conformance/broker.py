@@ -11,6 +11,8 @@ from pathlib import Path
 # Debian puts the broker where a user's PATH often does not look.
 SEARCH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin" + os.pathsep + "/usr/local/sbin"
 START_SECONDS = 15
+# Nothing is dropped, and nothing outlives the broker. Nagle's delay would be measured as ours.
+LINES = ("persistence false", "max_queued_messages 0", "set_tcp_nodelay true")
 
 
 def find(program):
@@ -29,9 +31,14 @@ def free_port():
 class Broker:
     """Starts on entry, ends on exit. `port` and `url` are known in between."""
 
+    def __init__(self, lines=LINES):
+        self.lines = lines
+
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="us-broker-")
         for _ in range(5):  # another process may take the free port first
+            self.port = free_port()
+            self.url = f"mqtt://127.0.0.1:{self.port}"
             if self._start():
                 return self
         log = self._log()
@@ -39,15 +46,9 @@ class Broker:
         raise SystemExit(f"mosquitto did not start:\n{log}")
 
     def _start(self):
-        self.port = free_port()
-        self.url = f"mqtt://127.0.0.1:{self.port}"
         config = Path(self.folder.name, "mosquitto.conf")
-        config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-            # Nagle's delay would be measured as ours.
-            "set_tcp_nodelay true\nmax_queued_messages 0\n"
-        )
-        with open(Path(self.folder.name, "log"), "wb") as log:
+        config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "allow_anonymous true", *self.lines]) + "\n")
+        with open(Path(self.folder.name, "log"), "ab") as log:
             self.process = subprocess.Popen([find("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:

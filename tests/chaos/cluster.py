@@ -1,0 +1,150 @@
+"""The cluster under test: a broker, a proxy for each node, a reader and a writer in each language; and the faults."""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
+
+from broker import Broker  # noqa: E402
+from node import Database, Node  # noqa: E402
+from observer import Reader  # noqa: E402
+from proxy import Proxies  # noqa: E402
+from writer import Writer  # noqa: E402
+
+LANGUAGES = ("rust", "python", "node")
+KEYS = 400
+STOP_SECONDS = 5
+# The queue of a subscriber is mosquitto's default: it accepts more, and drops it without a word to anyone.
+LINES = ("user root", "set_tcp_nodelay true", "max_queued_messages 1000")
+
+
+class FaultyBroker(Broker):
+    """A broker that can be killed, started again on its port, and stopped for a while."""
+
+    def __init__(self):
+        super().__init__((*LINES, "persistence false"))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self, persistent=None):
+        """After `kill`. `persistent` changes how it keeps its state from now on."""
+        if persistent is not None:
+            self.keep_state(persistent)
+        if not self._start():
+            raise RuntimeError(f"mosquitto did not start again:\n{self._log()}")
+
+    def keep_state(self, persistent):
+        kept = (f"persistence true\npersistence_location {self.folder.name}/\nautosave_interval 1",)
+        self.lines = (*LINES, *(kept if persistent else ("persistence false",)))
+
+    def dropped_for(self):
+        """For how many clients it has said so far that it drops messages."""
+        return self._log().count("Outgoing messages are being dropped for client")
+
+    def __exit__(self, *details):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+        super().__exit__(*details)
+
+
+class Cluster:
+    """Everything is up on entry, and gone on exit. Numbers are those of the proxies: readers first, then writers."""
+
+    def __init__(self, bound, reader_bound=None):
+        self.bound, self.reader_bound = bound, f"{reader_bound or bound}s"
+        self.readers, self.writers, self.pauses, self.stopped = [], [], [], {}
+
+    def __enter__(self):
+        self.database = Database(KEYS)
+        self.broker = FaultyBroker().__enter__()
+        try:
+            self.proxies = Proxies(self.broker.port, 2 * len(LANGUAGES))
+            for number, language in enumerate(LANGUAGES):
+                name = f"{language} reader"
+                shared = (self.reader_bound, self.bound, self.database)
+                self.readers.append(Reader(name, language, self._url(number), *shared))
+            for number in range(len(LANGUAGES)):
+                self.writers.append(self._new_writer(number))
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def _url(self, number):
+        return f"mqtt://127.0.0.1:{self.proxies.ports[number]}"
+
+    def _new_writer(self, number):
+        language = LANGUAGES[number]
+        url = self._url(len(LANGUAGES) + number)
+        return Writer(Node(f"{language} writer", language, url, f"{self.bound}s", self.database, random.Random(0)))
+
+    def replace_writer(self, number):
+        """A new process instead of one that was killed; returns the old one, for what it has written."""
+        old = self.writers[number]
+        old.end(politely=False)
+        self.writers[number] = self._new_writer(number)
+        return old
+
+    def reader_numbers(self):
+        return list(range(len(LANGUAGES)))
+
+    def all_numbers(self):
+        return list(range(2 * len(LANGUAGES)))
+
+    def connects(self):
+        """How many connections each node has made."""
+        return [node.status()["connects"] for node in [*self.readers, *self.writers]]
+
+    def stop(self, readers):
+        """SIGSTOP; returns when every thread of these nodes stands still."""
+        for reader in readers:
+            os.kill(reader.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_SECONDS
+        for reader in readers:
+            while not _stands_still(reader.pid):
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{reader.name} does not stop")
+                time.sleep(0.001)
+            self.stopped[reader] = time.monotonic()
+
+    def go_on(self, readers):
+        for reader in readers:
+            # Before the signal: no read of this node runs in between.
+            self.pauses.append((reader.name, self.stopped.pop(reader), time.monotonic()))
+            os.kill(reader.pid, signal.SIGCONT)
+
+    def close(self):
+        """Ends the nodes politely, and so checks that they end."""
+        try:
+            for node in [*self.writers, *self.readers]:
+                (node.end if isinstance(node, Writer) else node.quit)()
+        finally:
+            self.kill()
+
+    def kill(self):
+        for writer in self.writers:
+            writer.end(politely=False)
+        self.go_on(list(self.stopped))
+        for reader in self.readers:
+            reader.kill()
+        self.readers, self.writers = [], []
+
+    def __exit__(self, *details):
+        self.kill()
+        if hasattr(self, "proxies"):
+            self.proxies.close()
+        self.broker.__exit__(*details)
+
+
+def _stands_still(pid):
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        # The name in parentheses may hold anything, also spaces.
+        if (task / "stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
+            return False
+    return True
