@@ -33,6 +33,7 @@ BUILDS = [
 # name, what prints the summary, command
 SUITES = [
     ("rust", "cargo", f"cargo test {RUST} --no-fail-fast"),
+    ("simulation", "plain", "target/release/unstale-sim"),
     ("vectors in plain Python", "unittest", "python3 -m unittest discover -s tests/protocol_reader -p 'test*.py'"),
     ("harness", "unittest", "python3 -m unittest discover -s tests/conformance -p 'test_*.py'"),
     ("c", "plain", "bindings-c/test.sh"),

@@ -99,7 +99,12 @@ impl SetOptions {
             return Ok(Terms { ttl: self.ttl, extra: None });
         }
         let keys = |items: &[String]| items.iter().map(|s| Key::from(s.as_str())).collect();
-        let extra = Extra { tags: keys(&self.tags), depends_on: keys(&self.depends_on), version: self.version };
+        let extra = Extra {
+            tags: keys(&self.tags),
+            depends_on: keys(&self.depends_on),
+            version: self.version,
+            started_at: None,
+        };
         Ok(Terms { ttl: self.ttl, extra: Some(Arc::new(extra)) })
     }
 }

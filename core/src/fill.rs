@@ -55,6 +55,23 @@ struct Open<V> {
     flight: Option<Arc<Flight<V>>>,
     /// What is known of the entry in advance, so that nobody joins a load that its tags or dependencies fenced.
     extra: Option<Arc<Extra>>,
+    /// The age of the oldest input that the load could find in the cache when it started.
+    inputs: Age,
+}
+
+/// When something was loaded, and in which epoch. A derived entry is as old as its oldest input.
+#[derive(Clone, Copy)]
+struct Age {
+    loaded_at: Nanos,
+    epoch: u64,
+}
+
+impl Age {
+    const NONE: Age = Age { loaded_at: Nanos::MAX, epoch: u64::MAX };
+
+    fn or_older(self, other: Age) -> Age {
+        Age { loaded_at: self.loaded_at.min(other.loaded_at), epoch: self.epoch.min(other.epoch) }
+    }
 }
 
 /// What was invalidated while a load was open.
@@ -221,10 +238,11 @@ impl<V: Clone> Fill<V> {
             self.sweep_loads(book, now);
         }
         let epoch = self.store.freshness().epoch();
+        let inputs = self.oldest_input(extra.as_deref(), now);
         let stamp = book.stamp(now);
         let position = book.log.position();
         let key = Key::from(key);
-        let open = Open { id, stamp, epoch, position, fence: Fence::None, flight, extra };
+        let open = Open { id, stamp, epoch, position, fence: Fence::None, flight, extra, inputs };
         book.open.entry(key.clone()).or_default().push(open);
         book.count += 1;
         Ticket { key, id }
@@ -236,19 +254,24 @@ impl<V: Clone> Fill<V> {
         let (flight, stored, too_old) = {
             let mut book = self.book.lock();
             let Some(open) = book.close(ticket) else { return false };
-            let too_old = now.saturating_sub(open.stamp) > self.store.freshness().bounds().bound;
             let life = match value {
                 Some(_) => Some(terms.ttl.unwrap_or(self.lifetime.ttl)),
                 None => self.lifetime.negative_ttl,
             };
+            let age = self.age(&open, terms, now);
             let stored = match life {
                 Some(life) if self.admits(&mut book, ticket, &open, terms, now) => {
-                    self.put(&mut book, &ticket.key, value.clone(), open.stamp, open.epoch, life, terms, &mut removed);
+                    self.put(&mut book, &ticket.key, value.clone(), open.stamp, age, life, terms, &mut removed);
                     true
                 }
                 _ => false,
             };
             book.rest();
+            let bound = self.store.freshness().bounds().bound;
+            // What was made of older entries is as old as they are; proofs speak for them only while nothing fenced it.
+            let proved =
+                stored && self.store.freshness().serves(self.store.freshness().proof(), age.loaded_at, age.epoch, now);
+            let too_old = now > open.stamp + bound || (now > age.loaded_at.saturating_add(bound) && !proved);
             (open.flight, stored, too_old)
         };
         drop(removed);
@@ -294,19 +317,22 @@ impl<V: Clone> Fill<V> {
         now: Nanos,
         removed: &mut Removed<V>,
     ) -> bool {
-        let (stamp, epoch) = match lease {
+        let (stamp, age) = match lease {
             Some(ticket) => match book.close(ticket) {
                 Some(open) if *ticket.key == *key && self.admits(book, ticket, &open, terms, now) => {
-                    (open.stamp, open.epoch)
+                    (open.stamp, self.age(&open, terms, now))
                 }
                 _ => return self.refuse(),
             },
             None if self.is_outdated(key, terms.version()) => return self.refuse(),
-            None => (book.stamp(now), self.store.freshness().epoch()),
+            None => {
+                let own = Age { loaded_at: book.stamp(now), epoch: self.store.freshness().epoch() };
+                (own.loaded_at, own.or_older(self.oldest_input(terms.extra.as_deref(), now)))
+            }
         };
         book.fence_key(key, Fence::Closed);
         let life = terms.ttl.unwrap_or(self.lifetime.ttl);
-        self.put(book, &Key::from(key), value.take(), stamp, epoch, life, terms, removed);
+        self.put(book, &Key::from(key), value.take(), stamp, age, life, terms, removed);
         true
     }
 
@@ -452,7 +478,7 @@ impl<V: Clone> Fill<V> {
             // Those who wait may build on this value: their loads are fenced if they say that they depend on it.
             book.note_key(&ticket.key);
         }
-        let newer_held = || self.store.peek(&ticket.key).is_some_and(|held| held.loaded_at > open.stamp);
+        let newer_held = || self.store.peek(&ticket.key).is_some_and(|held| held.started_at() > open.stamp);
         if fenced || self.is_outdated(&ticket.key, terms.version()) || newer_held() {
             return self.refuse();
         }
@@ -464,6 +490,20 @@ impl<V: Clone> Fill<V> {
         let Some(version) = version else { return false };
         self.tombstones.get(key).is_some_and(|newest| version < newest)
             || self.store.peek(key).and_then(|e| e.version()).is_some_and(|held| version < held)
+    }
+
+    /// The age of what a load brought.
+    fn age(&self, open: &Open<V>, terms: &Terms, now: Nanos) -> Age {
+        let own = Age { loaded_at: open.stamp, epoch: open.epoch };
+        own.or_older(open.inputs).or_older(self.oldest_input(terms.extra.as_deref(), now))
+    }
+
+    /// The age of the oldest dependency that the cache would serve. One that it would not serve was read from the source.
+    fn oldest_input(&self, extra: Option<&Extra>, now: Nanos) -> Age {
+        let inputs = extra.iter().flat_map(|e| e.depends_on.iter());
+        inputs
+            .filter_map(|key| self.store.served(key, now))
+            .fold(Age::NONE, |oldest, (loaded_at, epoch)| oldest.or_older(Age { loaded_at, epoch }))
     }
 
     fn bury(&self, key: &str, version: u64) {
@@ -483,15 +523,19 @@ impl<V: Clone> Fill<V> {
         book: &mut Book<V>,
         key: &Key,
         value: Option<V>,
-        loaded_at: Nanos,
-        epoch: u64,
+        stamp: Nanos,
+        age: Age,
         life: Duration,
         terms: &Terms,
         removed: &mut Removed<V>,
     ) {
-        let life = jittered(life, self.lifetime.jitter, key, loaded_at);
-        let entry =
-            Entry { value, loaded_at, expires_at: loaded_at.saturating_add(life), epoch, extra: terms.extra.clone() };
+        let life = jittered(life, self.lifetime.jitter, key, stamp);
+        let Age { loaded_at, epoch } = age;
+        let mut extra = terms.extra.clone();
+        if let (true, Some(extra)) = (loaded_at < stamp, &mut extra) {
+            Arc::make_mut(extra).started_at = Some(stamp);
+        }
+        let entry = Entry { value, loaded_at, expires_at: stamp.saturating_add(life), epoch, extra };
         let before = removed.len();
         let unlinked = self.store.put(&mut book.index, key.clone(), entry, removed);
         let evicted = removed[before..].iter().filter(|(k, _)| k != key).count();

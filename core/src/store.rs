@@ -21,7 +21,7 @@ pub type Key = Arc<str>;
 pub struct Entry<V> {
     /// The value; none is a cached "not found".
     pub value: Option<V>,
-    /// When the load that brought it started.
+    /// When the load that brought it started; of a derived entry, when that of its oldest input did.
     pub loaded_at: Nanos,
     /// End of its `ttl`.
     pub expires_at: Nanos,
@@ -32,7 +32,7 @@ pub struct Entry<V> {
 }
 
 /// The rarer parts of an entry.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
     /// Tags it falls with.
     pub tags: Box<[Key]>,
@@ -40,12 +40,19 @@ pub struct Extra {
     pub depends_on: Box<[Key]>,
     /// The source's version of the value.
     pub version: Option<u64>,
+    /// When its load started, where `loaded_at` is that of an older input.
+    pub started_at: Option<Nanos>,
 }
 
 impl<V> Entry<V> {
     /// The source's version of the value.
     pub fn version(&self) -> Option<u64> {
         self.extra.as_ref().and_then(|e| e.version)
+    }
+
+    /// When the load that brought it started.
+    pub fn started_at(&self) -> Nanos {
+        self.extra.as_ref().and_then(|e| e.started_at).unwrap_or(self.loaded_at)
     }
 
     /// Whether it falls with something other than its own key.
@@ -126,6 +133,14 @@ impl<V: Clone> Store<V> {
             }
             None => Lookup::Miss,
         }
+    }
+
+    /// When the entry under `key` was loaded, and in which epoch, if it would be served.
+    pub fn served(&self, key: &str, now: Nanos) -> Option<(Nanos, u64)> {
+        let proof = self.freshness.proof();
+        let entry = self.map.peek(key)?;
+        let served = now < entry.expires_at && self.freshness.serves(proof, entry.loaded_at, entry.epoch, now);
+        served.then_some((entry.loaded_at, entry.epoch))
     }
 
     /// What is held under `key`, servable or not.

@@ -67,7 +67,7 @@ impl<V: Clone> Flight<V> {
     }
 
     /// Blocks until the load ends; at most `timeout`.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Joined<V> {
+    pub fn wait(&self, timeout: Option<Duration>) -> Joined<V> {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut state = self.state.lock();
         loop {

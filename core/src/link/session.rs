@@ -89,6 +89,9 @@ pub struct Session {
     pub(super) by_topic: HashMap<Arc<str>, usize>,
     probe_topic: String,
     pub(super) prober: Prober,
+    /// Send time of the newest probe that came back; 0 before the first.
+    newest_proof: Nanos,
+    live: bool,
     next_id: u64,
     sent: HashMap<u64, Sent>,
     subscribes: HashMap<u64, Vec<Arc<str>>>,
@@ -133,6 +136,8 @@ impl Session {
             by_topic: HashMap::new(),
             probe_topic: format!("{}/_probe/{}", shared.config.topic, shared.src),
             prober: Prober::new(&shared.bounds),
+            newest_proof: 0,
+            live: false,
             next_id: 1,
             sent: HashMap::new(),
             subscribes: HashMap::new(),
@@ -197,7 +202,7 @@ impl Session {
         if matches!(self.phase, Phase::Up) {
             self.subscribe(vec![self.topics.len() - 1], false);
         }
-        self.refresh_state();
+        self.refresh_state(now);
     }
 
     // ---- events ----
@@ -282,7 +287,7 @@ impl Session {
             }
             _ => self.prober.hasten(now),
         }
-        self.refresh_state();
+        self.refresh_state(now);
     }
 
     fn refused_topic(&mut self, name: &str, error: &Error, now: Nanos) {
@@ -327,7 +332,7 @@ impl Session {
         if self.may_log("not connected", now) {
             tracing::warn!(target: "unstale", "not connected: {error}; entries are served by their age until it is back");
         }
-        self.refresh_state();
+        self.refresh_state(now);
     }
 
     fn published(&mut self, id: u64, result: Result<()>, now: Nanos) {
@@ -392,6 +397,7 @@ impl Session {
     fn probed(&mut self, payload: &[u8], now: Nanos) {
         let counter = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
         let Some(returned) = counter.and_then(|counter| self.prober.returned(counter)) else { return };
+        self.newest_proof = returned.sent_at.max(self.newest_proof);
         for topic in &mut self.topics {
             topic.probed(returned, &self.shared, now);
         }
@@ -401,7 +407,7 @@ impl Session {
                 tracing::debug!(target: "unstale", "nobody waits for this connection any more");
             }
         }
-        self.refresh_state();
+        self.refresh_state(now);
     }
 
     // ---- time ----
@@ -415,6 +421,7 @@ impl Session {
         }
         at(self.ready.as_ref().map(|_| self.ready_by));
         at(self.prober.due());
+        at(self.live.then(|| self.proof_ends() + 1));
         at(self.closing.as_ref().map(Closing::due));
         at(self.alarms.iter().map(|(t, _)| *t).min());
         at(self.awaiting.iter().map(|a| a.deadline).min());
@@ -460,6 +467,9 @@ impl Session {
         for topic in &mut self.topics {
             topic.poll_streams(now);
             topic.settle_waiting(now);
+        }
+        if self.live && now > self.proof_ends() {
+            self.refresh_state(now);
         }
         self.settle_awaiting(now);
         self.alarms.retain(|(at, _)| *at > now);
@@ -593,18 +603,22 @@ impl Session {
         }
     }
 
-    fn refresh_state(&mut self) {
+    fn refresh_state(&mut self, now: Nanos) {
         let refused = self.topics.iter().find_map(|t| match &t.subscription {
             Subscription::Refused(why) => Some(why.clone()),
             _ => None,
         });
         let proved = self.topics.iter().filter(|t| t.proofs.is_proved()).count();
         let up = matches!(self.phase, Phase::Up);
-        if up && proved == self.topics.len() && self.ready.is_none() {
+        let silent = now > self.proof_ends();
+        if up && proved == self.topics.len() && self.ready.is_none() && !silent {
             return self.set_state(LinkState::Live, "");
         }
         let reason = match refused {
             Some(why) => why,
+            None if up && silent && self.newest_proof > 0 => {
+                format!("connected, but no probe has come back for {} ms", (now - self.newest_proof) / MS)
+            }
             None if up => format!("{} of {} caches proved fresh", proved, self.topics.len()),
             None => self.reason.clone(),
         };
@@ -613,6 +627,7 @@ impl Session {
     }
 
     pub(super) fn set_state(&mut self, link: LinkState, reason: &str) {
+        self.live = link == LinkState::Live;
         let unsent = self.unsent() as u64;
         let changed = {
             let mut state = self.shared.state.lock();
@@ -626,6 +641,11 @@ impl Session {
         if changed {
             self.shared.status_listeners.tell(|| self.shared.status());
         }
+    }
+
+    /// Until then the newest proof counts.
+    fn proof_ends(&self) -> Nanos {
+        self.newest_proof + self.shared.bounds.grace
     }
 
     /// Whether a condition was not logged within the last minute.
