@@ -106,11 +106,15 @@ const DURATIONS: [&str; 10] = [
     "load_timeout",
 ];
 
+/// Where a client without a URL connects to.
+const DEFAULT_URL: &str = "memory://";
+
 /// Options of a client. Built by [`ClientConfig::parse`], or from [`Default`] and the public fields.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
-    /// Where the broker is: `memory://name` (inside this process, the default), `mqtt://`, `mqtts://`, `ws://`, `wss://`.
+    /// Where the broker is: `memory://name` (inside this process), `mqtt://`, `mqtts://`, `ws://`, `wss://`. Default none, which is
+    /// `memory://` with one warning that nothing leaves this process.
     pub url: String,
     /// A name for this service, 1 to 32 of `[A-Za-z0-9_-]`; it begins the client id and the stream's name. Default `"unstale"`.
     pub app: String,
@@ -182,7 +186,7 @@ pub struct TlsConfig {
 impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
-            url: "memory://".into(),
+            url: String::new(),
             app: "unstale".into(),
             topic: "cache/invalidate".into(),
             staleness_bound: Duration::from_secs(30),
@@ -209,7 +213,7 @@ impl fmt::Debug for ClientConfig {
     /// Secrets are left out: a configuration ends up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientConfig")
-            .field("url", &redacted(&self.url))
+            .field("url", &redacted(self.url_or_default()))
             .field("app", &self.app)
             .field("topic", &self.topic)
             .field("staleness_bound", &self.staleness_bound)
@@ -346,7 +350,7 @@ impl ClientConfig {
 
     /// User and password of the URL become the options of that name.
     fn take_userinfo(&mut self) -> Result<()> {
-        let mut url = parse_url(&self.url)?;
+        let mut url = parse_url(self.url_or_default())?;
         let decode = |s: &str| {
             percent_decode(s)
                 .ok_or_else(|| Error::config("the URL's user or password is not UTF-8 after percent-decoding"))
@@ -409,7 +413,7 @@ impl ClientConfig {
         if *tls != TlsConfig::default() && !endpoint.scheme.is_tls() {
             return Err(Error::config(format!(
                 "option `tls` needs a URL that begins with mqtts:// or wss://, not {}",
-                redacted(&self.url)
+                redacted(self.url_or_default())
             )));
         }
         if tls.cert_file.is_some() != tls.key_file.is_some() {
@@ -427,9 +431,17 @@ impl ClientConfig {
         Ok(())
     }
 
+    pub(crate) fn url_or_default(&self) -> &str {
+        if self.url.is_empty() {
+            DEFAULT_URL
+        } else {
+            &self.url
+        }
+    }
+
     /// Where the URL points.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
-        let url = parse_url(&self.url)?;
+        let url = parse_url(self.url_or_default())?;
         let (scheme, port) = match url.scheme() {
             "memory" => (Scheme::Memory, 0),
             "mqtt" => (Scheme::Mqtt, 1883),
@@ -449,7 +461,7 @@ impl ClientConfig {
         };
         let host = url.host_str().unwrap_or("").trim_matches(['[', ']']).to_owned();
         if host.is_empty() && scheme != Scheme::Memory {
-            return Err(Error::config(format!("option `url` has no host: {}", redacted(&self.url))));
+            return Err(Error::config(format!("option `url` has no host: {}", redacted(self.url_or_default()))));
         }
         let path = match url.path() {
             "" | "/" => "/mqtt".to_owned(),
@@ -769,7 +781,7 @@ mod tests {
         assert_eq!(c.outbox_limit, 7);
         assert_eq!(c.endpoint().unwrap().to_string(), "mqtt://h:1883");
         assert_eq!(client(None, json!({}), Dialect::JSON, &env).unwrap().endpoint().unwrap().host, "env");
-        assert_eq!(client(None, json!({}), Dialect::JSON, &[]).unwrap().url, "memory://");
+        assert_eq!(client(None, json!({}), Dialect::JSON, &[]).unwrap().endpoint().unwrap().to_string(), "memory://");
     }
 
     #[test]
@@ -784,6 +796,8 @@ mod tests {
     #[test]
     fn every_bad_option_is_named() {
         let j = Dialect::JSON;
+        refused(Some(""), json!({}), j, &[], "url");
+        refused(None, json!({"url": ""}), j, &[], "url");
         refused(None, json!({"stalenes_bound": 1}), j, &[], "`stalenes_bound`");
         refused(None, json!({"staleness_bound": "1 fortnight"}), j, &[], "staleness_bound");
         refused(None, json!({"staleness_bound": -1}), j, &[], "staleness_bound");

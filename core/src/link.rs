@@ -180,7 +180,7 @@ impl Shared {
                 Scheme::Ws => "ws",
                 Scheme::Wss => "wss",
             },
-            url: redacted(&config.url),
+            url: redacted(config.url_or_default()),
             status_listeners: Listeners::new(events.clone()),
             events,
             commands,
@@ -319,6 +319,9 @@ fn run(shared: Arc<Shared>, commands: UnboundedReceiver<Command>, ready: oneshot
             return;
         }
     };
+    if shared.config.url.is_empty() {
+        warn_that_nothing_leaves();
+    }
     runtime.block_on(async move {
         let (events, inbox) = unbounded_channel();
         match transport::open(&shared.config, &shared.client_id, events) {
@@ -329,6 +332,18 @@ fn run(shared: Arc<Shared>, commands: UnboundedReceiver<Command>, ready: oneshot
             }
             Err(e) => drop(ready.send(Err(e))),
         }
+    });
+}
+
+/// Once per process, however many clients have no URL.
+fn warn_that_nothing_leaves() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            target: "unstale",
+            "option `url` is given neither as an argument nor by UNSTALE_URL, so nothing leaves this process; give the broker's, for \
+             example mqtt://localhost:1883, or memory:// if that is meant"
+        );
     });
 }
 
