@@ -18,30 +18,32 @@ from writer import Writer  # noqa: E402
 LANGUAGES = ("rust", "python", "node")
 KEYS = 400
 STOP_SECONDS = 5
-# The queue of a subscriber is mosquitto's default: it accepts more, and drops it without a word to anyone.
-LINES = ("user root", "set_tcp_nodelay true", "max_queued_messages 1000")
+# mosquitto's default: beyond, it accepts a message for a subscriber and drops it, without a word to either side.
+QUEUE = 1000
 
 
 class FaultyBroker(Broker):
     """A broker that can be killed, started again on its port, and stopped for a while."""
 
     def __init__(self):
-        super().__init__((*LINES, "persistence false"))
+        super().__init__()
+        self.configure()
+
+    def configure(self, persistent=False, queue=QUEUE):
+        """From the next start on."""
+        kept = ("persistence false",)
+        if persistent:
+            kept = ("persistence true", f"persistence_location {self.folder.name}/", "autosave_interval 1")
+        self.lines = ("user root", "set_tcp_nodelay true", f"max_queued_messages {queue}", *kept)
 
     def kill(self):
         self.process.kill()
         self.process.wait()
 
-    def restart(self, persistent=None):
-        """After `kill`. `persistent` changes how it keeps its state from now on."""
-        if persistent is not None:
-            self.keep_state(persistent)
+    def restart(self):
+        """After `kill`, on the same port."""
         if not self._start():
             raise RuntimeError(f"mosquitto did not start again:\n{self._log()}")
-
-    def keep_state(self, persistent):
-        kept = (f"persistence true\npersistence_location {self.folder.name}/\nautosave_interval 1",)
-        self.lines = (*LINES, *(kept if persistent else ("persistence false",)))
 
     def dropped_for(self):
         """For how many clients it has said so far that it drops messages."""

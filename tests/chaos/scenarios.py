@@ -17,6 +17,10 @@ BURST_KEYS = 400
 RECONNECTS = 30
 # More than the broker keeps for a subscriber: 20 in flight and 1,000 queued.
 OVERFLOW = 1_800
+SMALL_QUEUE = 10
+SMALL_OVERFLOW = 20
+# Doubts that come of numbers and heartbeats.
+TOLD = {"hole", "unconfirmed", "unknown_stream"}
 
 
 def healthy(stage):
@@ -39,8 +43,7 @@ def broker_killed_persistent(stage):
 def _kill_broker(stage, persistent):
     broker, writers = stage.cluster.broker, stage.cluster.writers
     if persistent:
-        broker.kill()
-        broker.restart(persistent=True)
+        _reconfigure(stage, persistent=True)
     stage.last(BEFORE)
     each = BURST // len(writers) + 1
     done = [writer.do(writer.invalidate_in_turn, each, n * each) for n, writer in enumerate(writers)]
@@ -53,7 +56,17 @@ def _kill_broker(stage, persistent):
     stage.expect(stage.issued() >= BURST, f"only {stage.issued()} invalidations were issued")
     stage.last(AFTER)
     if persistent:
-        broker.keep_state(False)
+        _reconfigure(stage)
+
+
+def _reconfigure(stage, **options):
+    """Starts the broker again, with these options."""
+    cluster = stage.cluster
+    before = cluster.connects()
+    cluster.broker.configure(**options)
+    cluster.broker.kill()
+    cluster.broker.restart()
+    stage.until(lambda: all(n > m for n, m in zip(cluster.connects(), before)), 20, "all reconnect")
 
 
 def black_hole(stage):
@@ -120,6 +133,29 @@ def queue_overflow(stage):
     for reader, epoch in zip(cluster.readers, epochs):
         stats = reader.ask("stats")
         stage.expect(stats["epoch"] > epoch, f"{reader.name} did not notice what was dropped: {stats}")
+
+
+def queue_overflow_unnoticed(stage):
+    """The same with a small queue, and so quickly that no probe is late; then nothing more is written. What was dropped can only
+    be told by the publishers' numbers and heartbeats."""
+    cluster = stage.cluster
+    _reconfigure(stage, queue=SMALL_QUEUE)
+    # Until what was cached before lives by proofs again.
+    stage.last(stage.bound + BEFORE)
+    for writer in cluster.writers:
+        writer.rest()
+    dropped = cluster.broker.dropped_for()
+    cluster.stop(cluster.readers)
+    done = [writer.do(writer.invalidate_apart, SMALL_OVERFLOW, n * 20) for n, writer in enumerate(cluster.writers)]
+    stage.until(lambda: all(event.is_set() for event in done), 10, "the flood is accepted")
+    cluster.go_on(cluster.readers)
+    dropped = cluster.broker.dropped_for() - dropped
+    stage.expect(dropped >= len(cluster.readers), f"the broker dropped messages for {dropped} of the stopped readers")
+    stage.last(stage.bound + AFTER)
+    for reader in cluster.readers:
+        doubts = reader.ask("stats")["doubts"]
+        stage.expect(TOLD & set(doubts), f"{reader.name} was not told of what was dropped: {doubts}")
+    _reconfigure(stage)
 
 
 def publisher_killed(stage):
@@ -203,6 +239,7 @@ SCENARIOS = [
     ("slow_link", slow_link, check_late, None),
     ("broker_stopped", broker_stopped, check_late, None),
     ("queue_overflow", queue_overflow, None, None),
+    ("queue_overflow_unnoticed", queue_overflow_unnoticed, None, None),
     ("publisher_killed", publisher_killed, None, None),
     ("one_cut_off", one_cut_off, check_cut_off, None),
     ("reconnects", reconnects, None, None),
