@@ -9,6 +9,7 @@
 mod batch;
 mod collapse;
 mod heartbeat;
+mod restore;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub struct Outbox {
     ops_waiting: usize,
     last: u64,
     acked: u64,
+    /// What was added since a journal last asked; `None` without a journal.
+    records: Option<Vec<Batch>>,
     schedule: Schedule,
 }
 
@@ -93,6 +96,7 @@ impl Outbox {
             ops_waiting: 0,
             last: 0,
             acked: 0,
+            records: None,
         }
     }
 
@@ -227,6 +231,7 @@ impl Outbox {
         let batch = self.open_batch(size);
         batch.keys.push(key.clone());
         let seq = batch.seq;
+        self.record(seq, |record| record.keys.push(key.clone()));
         self.index.keys.insert(key, seq);
         self.added()
     }
@@ -241,7 +246,10 @@ impl Outbox {
                 .find(|batch| batch.seq == seq)
                 .and_then(|batch| batch.versioned.get_mut(at));
             if let Some((_, held)) = held {
-                *held = version.max(*held);
+                if version > *held {
+                    *held = version;
+                    self.record(seq, |record| record.versioned.push((key, version)));
+                }
                 return seq;
             }
         }
@@ -252,6 +260,7 @@ impl Outbox {
         let batch = self.open_batch(size);
         batch.versioned.push((key.clone(), version));
         let place = (batch.seq, batch.versioned.len() - 1);
+        self.record(place.0, |record| record.versioned.push((key.clone(), version)));
         self.index.versioned.insert(key, place);
         self.added()
     }
@@ -264,6 +273,7 @@ impl Outbox {
         let batch = self.open_batch(size);
         batch.tags.push(tag.clone());
         let seq = batch.seq;
+        self.record(seq, |record| record.tags.push(tag.clone()));
         self.index.tags.insert(tag, seq);
         self.added()
     }
@@ -276,6 +286,7 @@ impl Outbox {
         let batch = self.open_batch(size);
         batch.prefixes.push(prefix.clone());
         let seq = batch.seq;
+        self.record(seq, |record| record.prefixes.push(prefix.clone()));
         self.index.prefixes.insert(prefix, seq);
         self.added()
     }
@@ -293,6 +304,7 @@ impl Outbox {
         self.ops_waiting = self.ops_waiting + batch.len() - before;
         self.index.forget(&covered);
         self.index.all = Some(self.last);
+        self.record(self.last, |record| record.all = true);
         self.last
     }
 
@@ -330,6 +342,10 @@ impl Outbox {
         self.index = Index::default();
         self.index.remember(&merged);
         self.ops_waiting = merged.len();
+        if let Some(records) = &mut self.records {
+            // It says all that they say: what was added since was still waiting.
+            *records = vec![merged.clone()];
+        }
         self.waiting.push_back(merged);
         self.open = true;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::message::{encode, encoded_len, Message, Operations, Stamp, MAX_INTEGER};
 
 /// A message's worth of operations.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     pub first: u64,
     pub seq: u64,

@@ -9,11 +9,11 @@ fn outbox(limits: Limits) -> Outbox {
     Outbox::new("src".into(), limits, B)
 }
 
-fn keys(keys: &[&str]) -> Operations {
+pub(super) fn keys(keys: &[&str]) -> Operations {
     Operations { keys: keys.iter().map(|key| (key.to_string(), None)).collect(), ..Operations::default() }
 }
 
-fn versioned(key: &str, version: u64) -> Operations {
+pub(super) fn versioned(key: &str, version: u64) -> Operations {
     Operations { keys: vec![(key.to_owned(), Some(version))], ..Operations::default() }
 }
 
@@ -21,7 +21,7 @@ fn all() -> Operations {
     Operations { all: true, ..Operations::default() }
 }
 
-fn read(payload: &[u8]) -> Message {
+pub(super) fn read(payload: &[u8]) -> Message {
     match decode(payload) {
         Ok(Decoded::Envelope(message)) => message,
         other => panic!("{other:?}: {}", String::from_utf8_lossy(payload)),
@@ -228,7 +228,7 @@ fn a_stream_without_numbers_says_nothing_of_itself() {
 
 /// What a test does to an outbox.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Push(Operations),
     Next,
     Ack,
@@ -236,7 +236,7 @@ enum Step {
     Disconnect,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     // Few, so that they meet; with an escape, and with characters that share a byte.
     let name = || "[a\"]?(:|\u{e9}|\u{e8})[a-c]?";
     let push = (
@@ -266,7 +266,7 @@ struct Sent {
 }
 
 /// Whether `message` says what `op`, one operation, says. `coarse` where versions may have given way.
-fn covers(message: &Operations, op: &Operations, coarse: bool) -> bool {
+pub(super) fn covers(message: &Operations, op: &Operations, coarse: bool) -> bool {
     let under = |key: &str| message.all || message.prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
     if let [(key, version)] = &op.keys[..] {
         return match version {
@@ -286,7 +286,7 @@ fn covers(message: &Operations, op: &Operations, coarse: bool) -> bool {
     message.all
 }
 
-fn single_operations(ops: &Operations) -> Vec<Operations> {
+pub(super) fn single_operations(ops: &Operations) -> Vec<Operations> {
     let mut singles: Vec<Operations> = Vec::new();
     singles.extend(ops.keys.iter().map(|key| Operations { keys: vec![key.clone()], ..Operations::default() }));
     singles.extend(ops.tags.iter().map(|tag| Operations { tags: vec![tag.clone()], ..Operations::default() }));
