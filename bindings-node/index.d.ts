@@ -26,6 +26,9 @@ export interface ClientOptions {
   keepAlive?: Duration;
   /** Invalidations that may wait to be published before they are collapsed to coarser ones. Default 10,000. */
   outboxLimit?: number;
+  /** A folder, made if missing, in which invalidations wait that the broker has not taken yet, so that they survive this process: the next
+   * start with this folder sends them. Processes may share one; one per broker. Unix only. Default: none. */
+  outboxDir?: string;
   /** Most publications a second. Default: no limit. */
   maxPublishRate?: number;
   /** Whether the broker may reorder one publisher's messages. Default false. */
@@ -101,6 +104,8 @@ export interface Status {
   unsent: number;
   /** Events that no listener saw because too many were waiting. */
   eventsDropped: number;
+  /** Why what is unsent would not survive this process, if `outboxDir` is given and cannot be written. */
+  outboxDirError: string | null;
 }
 
 /** Counters of a cache since it was opened. */

@@ -228,6 +228,7 @@ func TestConfigIsJudgedByTheCore(t *testing.T) {
 		"`connect_timeout`":             {URL: url, ConnectTimeout: time.Hour},
 		"`keep_alive`":                  {URL: url, KeepAlive: time.Millisecond},
 		"outbox_limit":                  {URL: url, OutboxLimit: -1},
+		"`outbox_dir`":                  {URL: url, OutboxDir: "/dev/null"},
 		"max_publish_rate":              {URL: url, MaxPublishRate: 1_000_001},
 		"`tombstone_ttl`":               {URL: url, TombstoneTTL: 1},
 		"`client_id`":                   {URL: url, ClientID: "a$b"},
@@ -240,7 +241,7 @@ func TestConfigIsJudgedByTheCore(t *testing.T) {
 		"`lazy` is given twice":         {URL: url, Lazy: true, Options: map[string]any{"lazy": false}},
 		"`username` contradicts":        {URL: "mqtt://joe@localhost", Username: "ann"},
 		"cannot be written as JSON":     {URL: url, Options: map[string]any{"lazy": func() {}}},
-		"not available in this version": {URL: url, Options: map[string]any{"outbox_dir": "/tmp"}},
+		"not available in this version": {URL: url, Options: map[string]any{"signing_key": "x"}},
 	} {
 		_, err := unstale.Connect(ctx, config)
 		isError(t, err, unstale.ErrConfig, about)
@@ -276,7 +277,7 @@ func TestEveryOptionReachesTheCore(t *testing.T) {
 	b := mosquitto(t)
 	client := connect(t, unstale.Config{
 		URL: b.url(), App: "app", Topic: "own/topic", StalenessBound: 2 * time.Second, ConnectTimeout: 1500 * time.Microsecond * 1000,
-		Lazy: true, KeepAlive: 5 * time.Second, OutboxLimit: 10, MaxPublishRate: 1000, Reordering: true,
+		Lazy: true, KeepAlive: 5 * time.Second, OutboxLimit: 10, OutboxDir: t.TempDir(), MaxPublishRate: 1000, Reordering: true,
 		TombstoneTTL: time.Minute, ClientID: "id-of-mine", MQTTVersion: "3.1.1", Username: "joe", Password: "secret",
 	})
 	s := must[unstale.Status](t)(client.Status())

@@ -29,6 +29,9 @@ type Config struct {
 	KeepAlive time.Duration
 	// OutboxLimit is how many operations may wait for the broker before they are collapsed to coarser ones. Default 10,000.
 	OutboxLimit int
+	// OutboxDir is a folder, made if missing, in which invalidations wait that the broker has not taken yet, so that they
+	// survive this process: the next start with this folder sends them. Processes may share one; one per broker. Unix only.
+	OutboxDir string
 	// MaxPublishRate is how many messages are sent a second at most, up to 1,000,000. Default: no limit.
 	MaxPublishRate int
 	// Reordering says that the broker may reorder one publisher's messages.
@@ -81,6 +84,7 @@ func (c Config) json() (string, error) {
 	o.flag("lazy", c.Lazy)
 	o.duration("keep_alive", c.KeepAlive)
 	o.number("outbox_limit", c.OutboxLimit)
+	o.text("outbox_dir", c.OutboxDir)
 	o.number("max_publish_rate", c.MaxPublishRate)
 	o.flag("reordering", c.Reordering)
 	o.duration("tombstone_ttl", c.TombstoneTTL)

@@ -30,18 +30,26 @@ type Status struct {
 	Unsent uint64 `json:"unsent"`
 	// EventsDropped counts events that no listener saw because too many waited for a slow one.
 	EventsDropped uint64 `json:"events_dropped"`
+	// OutboxDirError says why what is unsent would not survive this process, if OutboxDir is given and cannot be written;
+	// else empty, and null as JSON.
+	OutboxDirError string `json:"-"`
 }
 
 type plainStatus Status
 
 type wireStatus struct {
 	plainStatus
-	StalenessBoundMS int64 `json:"staleness_bound_ms"`
+	StalenessBoundMS int64   `json:"staleness_bound_ms"`
+	OutboxDirError   *string `json:"outbox_dir_error"`
 }
 
 // MarshalJSON writes the names of the core; the bound in milliseconds.
 func (s Status) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wireStatus{plainStatus(s), s.StalenessBound.Milliseconds()})
+	wire := wireStatus{plainStatus(s), s.StalenessBound.Milliseconds(), nil}
+	if s.OutboxDirError != "" {
+		wire.OutboxDirError = &s.OutboxDirError
+	}
+	return json.Marshal(wire)
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -52,6 +60,9 @@ func (s *Status) UnmarshalJSON(text []byte) error {
 	}
 	*s = Status(wire.plainStatus)
 	s.StalenessBound = time.Duration(wire.StalenessBoundMS) * time.Millisecond
+	if wire.OutboxDirError != nil {
+		s.OutboxDirError = *wire.OutboxDirError
+	}
 	return nil
 }
 

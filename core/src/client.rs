@@ -82,6 +82,8 @@ pub struct Status {
     pub unsent: u64,
     /// Events that no listener saw because their queue was full.
     pub events_dropped: u64,
+    /// Why what is unsent would not survive this process, if `outbox_dir` is given and cannot be written.
+    pub outbox_dir_error: Option<String>,
 }
 
 impl Client {

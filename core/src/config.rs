@@ -133,7 +133,8 @@ pub struct ClientConfig {
     pub keep_alive: Duration,
     /// How many operations may wait to be published before they are collapsed to coarser ones. Default 10,000.
     pub outbox_limit: usize,
-    /// A folder for a durable outbox. Not available in this version.
+    /// A folder in which invalidations wait that the broker has not taken yet, so that they survive this process and are
+    /// sent at the next start. Made if missing. Processes may share one; use one per broker. Default none. Unix only.
     pub outbox_dir: Option<PathBuf>,
     /// Most publications a second, 1 to 1,000,000. Default none.
     pub max_publish_rate: Option<u32>,
@@ -390,6 +391,9 @@ impl ClientConfig {
         if self.outbox_limit == 0 {
             return Err(Error::config("option `outbox_limit` must be at least 1"));
         }
+        if self.outbox_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(Error::config("option `outbox_dir` is empty; name a folder, or leave the option out"));
+        }
         if matches!(self.max_publish_rate, Some(0) | Some(1_000_001..)) {
             return Err(Error::config("option `max_publish_rate` must be from 1 to 1,000,000 a second"));
         }
@@ -419,11 +423,7 @@ impl ClientConfig {
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err(Error::config("options `tls.cert_file` and `tls.key_file` go together; give both or none"));
         }
-        for (name, given) in [
-            ("outbox_dir", self.outbox_dir.is_some()),
-            ("signing_key", self.signing_key.is_some()),
-            ("aws", self.aws.is_some()),
-        ] {
+        for (name, given) in [("signing_key", self.signing_key.is_some()), ("aws", self.aws.is_some())] {
             if given {
                 return Err(unavailable(name));
             }
@@ -807,7 +807,8 @@ mod tests {
         refused(None, json!({"staleness_bound": 1}), Dialect::NODE, &[], "staleness_bound");
         refused(None, json!({"lazy": 1}), j, &[], "lazy");
         refused(None, json!({"topic": "a/#"}), j, &[], "topic");
-        refused(None, json!({"outbox_dir": "/tmp"}), j, &[], "outbox_dir");
+        refused(None, json!({"outbox_dir": ""}), j, &[], "outbox_dir");
+        refused(None, json!({"outbox_dir": 7}), j, &[], "outbox_dir");
         refused(None, json!({"mqtt_version": "6"}), j, &[], "mqtt_version");
         refused(None, json!({"tls": {"ca_file": "x"}}), j, &[], "tls");
         refused(Some("mqtts://h"), json!({"tls": {"cert_file": "x"}}), j, &[], "tls.key_file");

@@ -30,6 +30,7 @@ mod events;
 pub mod fill;
 #[doc(hidden)]
 pub mod freshness;
+mod journal;
 #[doc(hidden)]
 pub mod link;
 pub mod message;

@@ -3,6 +3,7 @@
 //! decided in [`Session`].
 
 mod closing;
+mod restored;
 mod session;
 mod topic;
 
@@ -20,6 +21,7 @@ use crate::config::{redacted, ClientConfig, Scheme};
 use crate::error::{Error, Result};
 use crate::events::{Events, Listeners};
 use crate::freshness::{Bounds, Freshness};
+use crate::journal::{Directory, Journal, Left, Sync as Written};
 use crate::message::{Operations, Token};
 use crate::outbox::{Limits, Outbox};
 use crate::stats::Counters;
@@ -49,6 +51,8 @@ pub struct Channel {
     topic: Arc<str>,
     outbox: Mutex<Outbox>,
     acked: AtomicU64,
+    /// With `outbox_dir`. Written under the outbox's lock, so that nothing is sent before it is there.
+    journal: Option<Journal>,
     wake: Arc<Notify>,
 }
 
@@ -56,13 +60,30 @@ impl Channel {
     /// The way out of the cache `namespace`.
     pub fn new(shared: &Shared, namespace: &str) -> Self {
         let config = &shared.config;
-        let topic = if namespace.is_empty() { config.topic.clone() } else { format!("{}/{namespace}", config.topic) };
-        let limits = Limits { limit: config.outbox_limit, ..Limits::default() };
+        let mut outbox = Outbox::new(shared.src.clone(), shared.limits(), shared.bounds.bound);
+        let journal = shared.outbox_dir.as_ref().map(|dir| dir.journal(&shared.src, &config.topic, namespace));
+        if journal.is_some() {
+            outbox.keep_records();
+        }
         Channel {
             namespace: namespace.to_owned(),
-            topic: topic.into(),
-            outbox: Mutex::new(Outbox::new(shared.src.clone(), limits, shared.bounds.bound)),
+            topic: full_topic(&config.topic, namespace),
+            outbox: Mutex::new(outbox),
             acked: AtomicU64::new(0),
+            journal,
+            wake: shared.wake.clone(),
+        }
+    }
+
+    /// The way out of a stream that a dead process left.
+    fn restored(shared: &Shared, left: Left) -> Self {
+        let outbox = Outbox::restore(left.src, shared.limits(), shared.bounds.bound, left.records);
+        Channel {
+            topic: full_topic(&left.topic, &left.namespace),
+            namespace: left.namespace,
+            acked: AtomicU64::new(outbox.acked_up_to()),
+            outbox: Mutex::new(outbox),
+            journal: Some(left.journal),
             wake: shared.wake.clone(),
         }
     }
@@ -74,14 +95,46 @@ impl Channel {
 
     /// Queues operations; the number of the message that will carry them.
     pub fn push(&self, operations: Operations) -> u64 {
-        let seq = self.outbox.lock().push(operations);
+        let mut outbox = self.outbox.lock();
+        let seq = outbox.push(operations);
+        if let Some(journal) = &self.journal {
+            let records = outbox.take_records();
+            journal.append(&records, &outbox, Written::Soon);
+        }
+        drop(outbox);
         self.wake.notify_one();
         seq
+    }
+
+    /// The broker acknowledged number `seq`.
+    fn acknowledged(&self, seq: u64, now: Nanos) {
+        let mut outbox = self.outbox.lock();
+        outbox.acked(seq, now);
+        self.acked.store(outbox.acked_up_to(), Ordering::Release);
+        if let Some(journal) = &self.journal {
+            let record = outbox.heartbeat().into_iter().collect::<Vec<_>>();
+            journal.append(&record, &outbox, Written::No);
+        }
+    }
+
+    /// Deletes the journal, if there is one, or leaves it for the next start.
+    fn end_journal(&self, delete: bool) {
+        if let Some(journal) = &self.journal {
+            journal.end(delete, &self.outbox.lock());
+        }
     }
 
     /// Every number up to this one was acknowledged by the broker.
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Acquire)
+    }
+}
+
+fn full_topic(root: &str, namespace: &str) -> Arc<str> {
+    if namespace.is_empty() {
+        root.into()
+    } else {
+        format!("{root}/{namespace}").into()
     }
 }
 
@@ -137,6 +190,7 @@ pub struct Shared {
     pub(crate) src: Arc<str>,
     pub(crate) events: Arc<Events>,
     pub(crate) status_listeners: Listeners<Status>,
+    outbox_dir: Option<Arc<Directory>>,
     client_id: String,
     transport: &'static str,
     url: String,
@@ -164,12 +218,14 @@ impl Shared {
     /// What a client of the stream `src` shares with its link, and the link's end of the commands.
     ///
     /// # Errors
-    /// `Config` when the URL cannot be used.
+    /// `Config` when the URL or `outbox_dir` cannot be used.
     pub fn new(config: ClientConfig, src: &str) -> Result<(Arc<Shared>, UnboundedReceiver<Command>)> {
         let endpoint = config.endpoint()?;
         let events = Arc::new(Events::default());
         let (commands, inbox) = unbounded_channel();
+        let outbox_dir = config.outbox_dir.as_ref().map(|path| Directory::open(path, src)).transpose()?;
         let shared = Arc::new(Shared {
+            outbox_dir,
             bounds: Bounds::new(config.staleness_bound.as_nanos() as Nanos, config.reordering.unwrap_or(false)),
             client_id: config.client_id.clone().unwrap_or_else(|| src.to_owned()),
             src: src.into(),
@@ -204,6 +260,10 @@ impl Shared {
     /// The deadlines that follow from the staleness bound.
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { limit: self.config.outbox_limit, ..Limits::default() }
     }
 
     /// Whether this process is a fork of the one that made the client. One relaxed load.
@@ -272,6 +332,7 @@ impl Shared {
             connects: state.connects,
             unsent: state.unsent,
             events_dropped: self.events.dropped(),
+            outbox_dir_error: self.outbox_dir.as_ref().and_then(|dir| dir.error()),
         }
     }
 }
@@ -281,13 +342,15 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    #[cfg(unix)]
+    crate::journal::forked();
 }
 
 fn watch_forks() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         #[cfg(unix)]
-        // SAFETY: the handler only adds to an atomic, which is allowed between fork and exec.
+        // SAFETY: the handler only uses atomics and calls that are allowed between fork and exec.
         unsafe {
             libc::pthread_atfork(None, None, Some(forked));
         }
@@ -327,7 +390,9 @@ fn run(shared: Arc<Shared>, commands: UnboundedReceiver<Command>, ready: oneshot
         match transport::open(&shared.config, &shared.client_id, events) {
             Ok(transport) => {
                 let wake = shared.wake.clone();
-                let session = Session::new(shared, transport, ready, clock::now(), clock::suspended());
+                let left = shared.outbox_dir.as_ref().map_or(Vec::new(), |dir| dir.take_up());
+                let mut session = Session::new(shared, transport, ready, clock::now(), clock::suspended());
+                session.restore(left);
                 turn(session, &wake, commands, inbox).await;
             }
             Err(e) => drop(ready.send(Err(e))),

@@ -1,6 +1,7 @@
 """Plays the script between two drivers, W and R."""
 
 import json
+import tempfile
 import time
 
 from driver import Broken, Driver
@@ -25,6 +26,7 @@ class Pair:
         # Pairs run side by side on one broker, each below a topic of its own.
         self.topic = f"conformance/{writer}-{reader}"
         self.drivers = {}
+        self.folder = tempfile.TemporaryDirectory(prefix="unstale-conformance-")
         self.steps = 0
 
     def play(self, scenario):
@@ -35,7 +37,7 @@ class Pair:
             if fresh:
                 self.end()
             self._start(connected=not fresh)
-            names = {"ns": scenario["name"], "url": self.broker.url, "topic": self.topic}
+            names = {"ns": scenario["name"], "url": self.broker.url, "topic": self.topic, "dir": self.folder.name}
             if not fresh:
                 self._open(scenario)
             saved = {"W": {}, "R": {}, "pub": {}}

@@ -27,6 +27,9 @@ namespace Unstale
         public TimeSpan? KeepAlive { get; set; }
         /// <summary>How many operations may wait for the broker before they are collapsed to coarser ones. Default 10,000.</summary>
         public int? OutboxLimit { get; set; }
+        /// <summary>A folder, made if missing, in which invalidations wait that the broker has not taken yet, so that they survive this
+        /// process: the next start with this folder sends them. Processes may share one; one per broker. Unix only. Default: none.</summary>
+        public string OutboxDir { get; set; }
         /// <summary>How many messages are sent a second at most, up to 1,000,000. Default: no limit.</summary>
         public int? MaxPublishRate { get; set; }
         /// <summary>The broker may reorder one publisher's messages. Default false.</summary>
@@ -59,6 +62,7 @@ namespace Unstale
             writer.Add("lazy", Lazy);
             writer.Add("keep_alive", KeepAlive);
             writer.Add("outbox_limit", OutboxLimit);
+            writer.Add("outbox_dir", OutboxDir);
             writer.Add("max_publish_rate", MaxPublishRate);
             writer.Add("reordering", Reordering);
             writer.Add("tombstone_ttl", TombstoneTtl);

@@ -21,6 +21,7 @@ namespace Unstale
             Connects = o.Long("connects");
             Unsent = o.Long("unsent");
             EventsDropped = o.Long("events_dropped");
+            OutboxDirError = o.String("outbox_dir_error");
         }
 
         /// <summary>"connecting" (never connected so far), "live" (connected, and every cache proved fresh), "degraded" (entries are
@@ -46,6 +47,8 @@ namespace Unstale
         public long Unsent { get; }
         /// <summary>Events that no handler saw because too many waited for a slow one.</summary>
         public long EventsDropped { get; }
+        /// <summary>Why what is unsent would not survive this process, if OutboxDir is given and cannot be written; else null.</summary>
+        public string OutboxDirError { get; }
         /// <summary>All of it, under the names that it has in every language.</summary>
         public string Json { get; }
         /// <summary>The JSON.</summary>

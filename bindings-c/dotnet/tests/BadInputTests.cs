@@ -117,7 +117,7 @@ static class BadInputTests
         refused("app", further("app", new object()));
         refused("app", further("app", double.NaN));
         refused("app", new ClientOptions { App = "a", Further = new Dictionary<string, object> { ["app"] = "a" } });
-        refused("outbox_dir", further("outbox_dir", "/tmp"));
+        refused("outbox_dir", new ClientOptions { OutboxDir = "/dev/null" });
         refused("url", new ClientOptions { Url = "memory://p" });
         Is.Thrown<ConfigException>(() => Client.Connect("gopher://localhost"));
         Is.Thrown<ConfigException>(() => Client.Connect("memory://half\ud83d"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::restored::Restored;
 use super::session::{Phase, Sent, Session};
 use super::topic::Subscription;
 use super::Channel;
@@ -84,11 +85,18 @@ impl Session {
 
     /// Messages not yet acknowledged.
     pub(super) fn unsent(&self) -> usize {
-        self.topics.iter().map(|t| t.channel.outbox.lock().pending()).sum()
+        let restored = self.restored.iter().map(Restored::unsent).sum::<usize>();
+        restored + self.topics.iter().map(|t| t.channel.outbox.lock().pending()).sum::<usize>()
     }
 
     /// Answers those who wait for the end.
     pub(super) fn settle_closing(&mut self, unsent: usize) {
+        // Whoever is told that nothing is left finds nothing left.
+        for channel in self.topics.iter().map(|t| &t.channel) {
+            let delete = channel.outbox.lock().pending() == 0;
+            channel.end_journal(delete);
+        }
+        self.restored.drain(..).for_each(Restored::leave);
         self.shared.left_unsent.store(unsent as u64, Ordering::Release);
         for reply in self.closing.iter_mut().flat_map(|c| c.replies.drain(..)) {
             let _ = reply.send(unsent);
@@ -110,6 +118,8 @@ impl Session {
                     return;
                 }
                 Step::Draining if self.unsent() > 0 => return,
+                // Else the next start would say them again.
+                Step::Draining if up && self.restored.iter().any(Restored::says_bye) => return,
                 Step::Draining => {
                     let streams = if up { self.streams_with_numbers() } else { Vec::new() };
                     let deadline = closing.deadline;

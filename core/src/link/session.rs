@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::closing::Closing;
+use super::restored::Restored;
 use super::topic::{Subscription, Topic, Waiting};
 use super::{Channel, Command, Shared, Target};
 use crate::client::LinkState;
@@ -35,7 +35,7 @@ const LEAST_BACKOFF_REFUSED: Nanos = SECOND;
 /// Doublings that such a refusal starts with.
 const FAILURES_REFUSED: u32 = 5;
 /// A publication that the broker refused is sent again after this.
-const RETRY_AFTER: Nanos = SECOND;
+pub(super) const RETRY_AFTER: Nanos = SECOND;
 /// `hello` is repeated this often.
 const HELLO_EVERY: Nanos = 20 * 60 * SECOND;
 /// Dead entries are looked for this often, and at once after a floor was raised; a part at a time.
@@ -58,7 +58,15 @@ struct Awaiting {
 
 /// What a publication was, by the number it was given.
 pub(super) enum Sent {
-    Data { topic: usize, seq: u64 },
+    Data {
+        topic: usize,
+        seq: u64,
+    },
+    /// The same for a stream that a dead process left; without a number its `bye`.
+    Restored {
+        stream: usize,
+        seq: Option<u64>,
+    },
     Bye,
     Other,
 }
@@ -87,6 +95,8 @@ pub struct Session {
     failures: u32,
     pub(super) topics: Vec<Topic>,
     pub(super) by_topic: HashMap<Arc<str>, usize>,
+    /// What dead processes left, by `outbox_dir`.
+    pub(super) restored: Vec<Restored>,
     probe_topic: String,
     pub(super) prober: Prober,
     /// Send time of the newest probe that came back; 0 before the first.
@@ -134,6 +144,7 @@ impl Session {
             failures: 0,
             topics: Vec::new(),
             by_topic: HashMap::new(),
+            restored: Vec::new(),
             probe_topic: format!("{}/_probe/{}", shared.config.topic, shared.src),
             prober: Prober::new(&shared.bounds),
             newest_proof: 0,
@@ -312,6 +323,7 @@ impl Session {
             topic.channel.outbox.lock().disconnected();
             topic.hello_due = None;
         }
+        self.restored.iter_mut().for_each(Restored::disconnected);
         if self.closing.as_ref().is_some_and(Closing::is_past_draining) {
             self.ended = true;
             return;
@@ -338,20 +350,15 @@ impl Session {
     fn published(&mut self, id: u64, result: Result<()>, now: Nanos) {
         match (self.sent.remove(&id), result) {
             (Some(Sent::Data { topic, seq }), Ok(())) => {
-                let channel = &self.topics[topic].channel;
-                let mut outbox = channel.outbox.lock();
-                outbox.acked(seq, now);
-                channel.acked.store(outbox.acked_up_to(), Ordering::Release);
-                drop(outbox);
+                self.topics[topic].channel.acknowledged(seq, now);
                 self.settle_awaiting(now);
             }
+            (Some(Sent::Restored { stream, seq }), result) => self.restored_published(stream, seq, result, now),
             (Some(Sent::Data { topic, seq }), Err(error)) => {
                 let topic = &mut self.topics[topic];
                 topic.channel.outbox.lock().failed(seq);
                 topic.held_until = now + RETRY_AFTER;
-                if self.may_log("publication refused", now) {
-                    tracing::warn!(target: "unstale", "an invalidation was refused and is sent again: {error}");
-                }
+                self.log_refused(&error, now);
             }
             (Some(Sent::Bye), _) => {
                 if let Some(closing) = &mut self.closing {
@@ -360,6 +367,12 @@ impl Session {
             }
             // A probe or heartbeat that was refused is not sent again: the next one is.
             (Some(Sent::Other) | None, _) => {}
+        }
+    }
+
+    pub(super) fn log_refused(&mut self, error: &Error, now: Nanos) {
+        if self.may_log("publication refused", now) {
+            tracing::warn!(target: "unstale", "an invalidation was refused and is sent again: {error}");
         }
     }
 
@@ -441,6 +454,9 @@ impl Session {
                 }
             }
         }
+        if up {
+            self.restored.iter().for_each(|stream| at(stream.due(rate, now)));
+        }
         due
     }
 
@@ -513,6 +529,7 @@ impl Session {
             let id = self.publish_id(Sent::Other);
             self.transport.publish(id, &self.probe_topic, counter.to_string().into_bytes());
         }
+        self.send_restored(now);
         for i in 0..self.topics.len() {
             if self.topics[i].subscription == Subscription::Granted {
                 self.send_topic(i, now);
@@ -544,9 +561,7 @@ impl Session {
             let next = channel.outbox.lock().next();
             if let Some((seq, payload)) = next {
                 self.publish(Sent::Data { topic: i, seq }, &name, payload);
-                if let Some(gap) = self.rate_gap() {
-                    self.rate_at = self.rate_at.max(now) + gap;
-                }
+                self.count_rate(now);
             }
         }
         if self.topics[i].beat_when_empty && channel.outbox.lock().pending() == 0 {
@@ -567,8 +582,14 @@ impl Session {
         self.shared.config.max_publish_rate.map(|rate| SECOND / Nanos::from(rate))
     }
 
-    fn may_send(&self, now: Nanos) -> bool {
+    pub(super) fn may_send(&self, now: Nanos) -> bool {
         self.rate_gap().is_none() || self.rate_at <= now + RATE_BURST
+    }
+
+    pub(super) fn count_rate(&mut self, now: Nanos) {
+        if let Some(gap) = self.rate_gap() {
+            self.rate_at = self.rate_at.max(now) + gap;
+        }
     }
 
     pub(super) fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>) {

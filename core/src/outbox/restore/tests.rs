@@ -153,11 +153,12 @@ fn crash(steps: Vec<Step>, limits: Limits, again: &[(usize, bool)], accepted: bo
     if let Some((_, payload)) = in_flight.filter(|_| accepted) {
         prop_assert_eq!(receive(&mut streams, &read(&payload)), None);
     }
-    let (acked, last) = (outbox.acked_up_to(), outbox.last_number());
+    let (acked, last, pending) = (outbox.acked_up_to(), outbox.last_number(), outbox.pending());
     drop(outbox);
 
     let mut next_life = restored(limits, &journal);
     prop_assert_eq!((next_life.acked_up_to(), next_life.last_number()), (acked, last));
+    prop_assert!(next_life.pending() <= pending, "what collapsed stays collapsed");
     let messages = drain(&mut next_life);
     for message in &messages {
         let stamp = message.stamp.as_ref().unwrap();
