@@ -18,6 +18,7 @@ from writer import Writer  # noqa: E402
 LANGUAGES = ("rust", "python", "node")
 KEYS = 400
 STOP_SECONDS = 5
+SALVO_SECONDS = 0.1
 # mosquitto's default: beyond, it accepts a message for a subscriber and drops it, without a word to either side.
 QUEUE = 1000
 
@@ -104,8 +105,9 @@ class Cluster:
         return [node.status()["connects"] for node in [*self.readers, *self.writers]]
 
     def stop(self, readers):
-        """SIGSTOP; returns when every thread of these nodes stands still."""
+        """SIGSTOP; returns when every thread of these nodes stands still, and their observers hold their breath."""
         for reader in readers:
+            reader.ask("hold")
             os.kill(reader.pid, signal.SIGSTOP)
         deadline = time.monotonic() + STOP_SECONDS
         for reader in readers:
@@ -116,6 +118,16 @@ class Cluster:
             self.stopped[reader] = time.monotonic()
 
     def go_on(self, readers):
+        """SIGCONT, with all keys already asked for: what a node answers first is what it had before the fault."""
+        for reader in readers:
+            reader.begin_salvo()
+        # The salvos are written to the pipes of processes that stand still.
+        time.sleep(SALVO_SECONDS)
+        self._wake(readers)
+        for reader in readers:
+            reader.end_salvo()
+
+    def _wake(self, readers):
         for reader in readers:
             # Before the signal: no read of this node runs in between.
             self.pauses.append((reader.name, self.stopped.pop(reader), time.monotonic()))
@@ -132,7 +144,7 @@ class Cluster:
     def kill(self):
         for writer in self.writers:
             writer.end(politely=False)
-        self.go_on(list(self.stopped))
+        self._wake(list(self.stopped))
         for reader in self.readers:
             reader.kill()
         self.readers, self.writers = [], []

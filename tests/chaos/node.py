@@ -92,6 +92,16 @@ class Node:
             self._begin(key)
         return version
 
+    def read_at_once(self, keys):
+        """Sends the commands together. To a node that stands still: it reads all of them before it hears of anything else."""
+        begins = []
+        for key in keys:
+            begins.append(time.monotonic())
+            self.driver.send("get", ns=self.namespace, key=key_name(key))
+        for key, begin in zip(keys, begins):
+            value = self.driver.receive("get")["ok"]
+            self.reads_log.append((begin, time.monotonic(), key, None if value is None else int(value)))
+
     def _begin(self, key):
         self.begun += 1
         is_load = self.rng.random() < BACKGROUND

@@ -29,6 +29,7 @@ class Observer:
         self.node = Node(name, language, url, reader_bound, database, random.Random(0))
         self.keys, self.next = 0, 0
         self.asks, self.asked, self.seen = [], set(), []
+        self.holds = False
 
     def serve(self):
         while True:
@@ -38,7 +39,7 @@ class Observer:
                     self.node.driver.quit()
                     return
                 self.pipe.send(("ok", getattr(self, "do_" + name)(*fields)))
-            if self.keys:
+            if self.keys and not self.holds:
                 self._watch()
 
     def _watch(self):
@@ -76,6 +77,14 @@ class Observer:
     def do_survey(self):
         """The version of each key, and how many fills were begun so far."""
         return [self.node.read(key) for key in range(self.keys)], self.node.begun
+
+    def do_hold(self):
+        """Asks nothing until `salvo`."""
+        self.holds = True
+
+    def do_salvo(self):
+        self.node.read_at_once(range(self.keys))
+        self.holds = False
 
     def do_collect(self):
         self.keys = 0
@@ -135,11 +144,25 @@ class Reader:
 
     def ask(self, name, *fields):
         with self.lock:
-            try:
-                self.pipe.send((name, fields))
-            except OSError:
-                pass  # its last word says why it has ended
+            self._send(name, fields)
             return self._answer()
+
+    def _send(self, name, fields):
+        try:
+            self.pipe.send((name, fields))
+        except OSError:
+            pass  # its last word says why it has ended
+
+    def begin_salvo(self):
+        """The node is asked for all keys together, perhaps while it stands still."""
+        self.lock.acquire()
+        self._send("salvo", ())
+
+    def end_salvo(self):
+        try:
+            self._answer()
+        finally:
+            self.lock.release()
 
     def status(self):
         return self.ask("status")

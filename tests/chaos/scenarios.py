@@ -75,8 +75,14 @@ def black_hole(stage):
     accepted = stage.accepted()
     stage.last(stage.bound + BEYOND)
     stage.expect(stage.accepted() > accepted, "nothing was written while the readers were cut off")
+    _expect_degraded(stage, stage.cluster.readers)
     stage.cluster.proxies.heal()
     stage.last(AFTER)
+
+
+def _expect_degraded(stage, readers):
+    states = [reader.status()["state"] for reader in readers]
+    stage.expect(set(states) == {"degraded"}, f"cut off for longer than the bound, the readers say that they are {states}")
 
 
 def check_late(stage, found):
@@ -111,6 +117,7 @@ def broker_stopped(stage):
     broker.send_signal(signal.SIGSTOP)
     stage.last(stage.bound + BEYOND)
     stage.expect(stage.pending() > 0, "a stopped broker accepted everything")
+    _expect_degraded(stage, stage.cluster.readers)
     broker.send_signal(signal.SIGCONT)
     stage.last(AFTER)
 
@@ -187,6 +194,7 @@ def one_cut_off(stage):
         stage.last(0.6)
         cluster.proxies.change([number], alive=False)
         stage.last(stage.bound + 1)
+        _expect_degraded(stage, [cluster.readers[number]])
         cluster.proxies.heal()
     stage.last(AFTER)
 
@@ -226,6 +234,7 @@ def _half_open(stage, way):
     stage.last(BEFORE)
     stage.cluster.proxies.change(stage.cluster.reader_numbers(), ways=[way], alive=False)
     stage.last(stage.bound + BEYOND)
+    _expect_degraded(stage, stage.cluster.readers)
     stage.cluster.proxies.heal()
     stage.last(AFTER)
 

@@ -57,12 +57,19 @@ class Driver:
 
     def ask(self, command, **fields):
         """The whole answer, `{"ok": …}` or `{"error": {…}}`."""
+        self.send(command, **fields)
+        return self.receive(command)
+
+    def send(self, command, **fields):
+        """Without waiting: each `send` needs its `receive`, in order."""
         request = json.dumps({"cmd": command, **fields}, ensure_ascii=False) + "\n"
         try:
             self.process.stdin.write(request.encode())
             self.process.stdin.flush()
         except OSError:
             raise self._broken(f"is gone (exit code {self._code()}) before {command}") from None
+
+    def receive(self, command):
         try:
             line = self.answers.get(timeout=ANSWER_SECONDS)
         except queue.Empty:
