@@ -135,8 +135,13 @@ impl World {
         let extra = (extra != Extra::default()).then(|| Arc::new(extra));
         match cache.fill.begin(KEYS[key].name, extra.as_ref(), || now) {
             Start::Lead(ticket, flight) => {
-                let longest = if self.chance(0.05) { self.nodes[n].bound * 3 / 2 } else { 50 * MS };
-                let (read_after, end_after) = (self.soon(0, longest), self.soon(MS, longest));
+                let (read_after, end_after) = if self.chance(0.2) {
+                    // A loader that is slow to begin, or slow to end.
+                    let bound = self.nodes[n].bound;
+                    (self.soon(0, bound), self.between(0, bound))
+                } else {
+                    (self.soon(0, 50 * MS), self.soon(MS, 50 * MS))
+                };
                 let terms = Terms { ttl: None, extra };
                 let load = Load { n, namespace, key, ticket, flight, terms };
                 self.on_node(n, read_after, move |w| w.load_reads(load, end_after));
@@ -357,7 +362,8 @@ impl World {
         let Some(cache) = self.cache(n, namespace) else { return };
         let row = self.rng.usize(0..ROWS);
         let lease = cache.fill.lease(KEYS[row].name, self.nodes[n].local(self.now));
-        let (first, second) = (self.soon(0, S), self.soon(0, S));
+        let bound = self.nodes[n].bound;
+        let (first, second) = (self.soon(0, bound), self.soon(0, bound));
         self.on_node(n, first, move |w| {
             let lag = w.rng.u64(0..=w.plan.replica_lag);
             let version = w.database.read(namespace, row, w.now, lag);
