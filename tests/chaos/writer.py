@@ -13,6 +13,8 @@ from node import PREFIXES, TAGS, Broken, Refused, key_name, tag_name
 PACE = 0.2
 POLL = 0.005
 MANY = 5
+# In a burst. What is noticed late is judged late.
+POLL_EVERY = 50
 
 
 # All writers commit in one process.
@@ -147,6 +149,8 @@ class Writer(threading.Thread):
         """As fast as it goes; most share a message with others."""
         for number in range(count):
             self.invalidate((offset + number) % self.keys)
+            if number % POLL_EVERY == 0:
+                self.poll()
 
     def invalidate_apart(self, count, offset):
         """One message each: the next is issued when the broker has accepted the last."""
