@@ -8,12 +8,15 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::clock::{self, Nanos};
 use crate::message::Operations;
 
 /// Events that may wait for a listener; beyond, new ones are dropped and counted. The caches themselves are not affected.
 const QUEUE: usize = 10_000;
+/// Each condition is logged at most this often.
+pub(crate) const LOG_EVERY: Nanos = 60_000_000_000;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Panics) + Send>;
 
 /// A client's event thread; started when the first listener is added, ended when the client is gone.
 #[derive(Default)]
@@ -27,10 +30,9 @@ impl Events {
         self.jobs.get_or_init(|| {
             let (jobs, queue) = sync_channel::<Job>(QUEUE);
             let thread = std::thread::Builder::new().name("unstale-events".into()).spawn(move || {
+                let mut panics = Panics::default();
                 for job in queue {
-                    if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                        tracing::error!(target: "unstale", "a listener panicked; the others go on");
-                    }
+                    job(&mut panics);
                 }
             });
             if let Err(e) = thread {
@@ -49,6 +51,24 @@ impl Events {
     /// Events that no listener saw because the queue was full.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Listeners' panics since they were last logged.
+#[derive(Default)]
+struct Panics {
+    count: u64,
+    logged: Option<Nanos>,
+}
+
+impl Panics {
+    fn add(&mut self, now: Nanos) {
+        self.count += 1;
+        if self.logged.is_none_or(|last| now >= last + LOG_EVERY) {
+            let count = std::mem::take(&mut self.count);
+            self.logged = Some(now);
+            tracing::error!(target: "unstale", "a listener panicked ({count} since this was last said); the others go on");
+        }
     }
 }
 
@@ -84,9 +104,12 @@ impl<T: Send + 'static> Listeners<T> {
             list.clone()
         };
         let event = event();
-        self.events.run(Box::new(move || {
+        self.events.run(Box::new(move |panics| {
             for (_, listener) in list.iter() {
-                listener(&event);
+                // Each by itself: one that panics must not keep the event from those added after it.
+                if catch_unwind(AssertUnwindSafe(|| listener(&event))).is_err() {
+                    panics.add(clock::now());
+                }
             }
         }));
     }

@@ -474,12 +474,10 @@ impl<V: Clone> Fill<V> {
             || open.stamp < freshness.floor()
             || now.saturating_sub(open.stamp) > freshness.bounds().bound
             || book.log.fences(open.position, terms.extra.as_deref());
-        if fenced {
-            // Those who wait may build on this value: their loads are fenced if they say that they depend on it.
-            book.note_key(&ticket.key);
-        }
         let newer_held = || self.store.peek(&ticket.key).is_some_and(|held| held.started_at() > open.stamp);
         if fenced || self.is_outdated(&ticket.key, terms.version()) || newer_held() {
+            // Those who wait may build on this value: their loads are fenced if they say that they depend on it.
+            book.note_key(&ticket.key);
             return self.refuse();
         }
         true

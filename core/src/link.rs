@@ -7,6 +7,7 @@ mod restored;
 mod session;
 mod topic;
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -28,6 +29,9 @@ use crate::stats::Counters;
 use crate::transport::{self, Event};
 
 pub use session::Session;
+
+/// Events handled in one go: a flood of messages must keep the link neither from probing nor from closing.
+const EVENTS_AT_ONCE: usize = 1_000;
 
 /// What the link needs of a cache, whatever its values are.
 pub trait Target: Send + Sync {
@@ -289,6 +293,20 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// The link's thread panicked: calls fail from here on, and what is held is served until it is as old as the bound.
+    fn broke_down(&self) {
+        self.shut();
+        let reason =
+            "the link ended by a panic, in this library, in a value's destructor or in a log subscriber; connect again";
+        tracing::error!(target: "unstale", "{reason}");
+        {
+            let mut state = self.state.lock();
+            state.link = LinkState::Closed;
+            state.reason = reason.into();
+        }
+        self.status_listeners.tell(|| self.status());
+    }
+
     /// Asks the link; without an answer if it has ended.
     pub(crate) fn command(&self, command: Command) {
         let _ = self.commands.send(command);
@@ -368,7 +386,13 @@ pub(crate) fn start(config: ClientConfig) -> Result<(Arc<Shared>, oneshot::Recei
     let for_link = shared.clone();
     std::thread::Builder::new()
         .name("unstale-link".into())
-        .spawn(move || run(for_link, commands, ready))
+        .spawn(move || {
+            let watched = for_link.clone();
+            // A value's destructor and a log subscriber run on this thread too, and they are the user's code.
+            if catch_unwind(AssertUnwindSafe(|| run(for_link, commands, ready))).is_err() {
+                watched.broke_down();
+            }
+        })
         .map_err(|e| Error::internal(format!("no thread could be started: {e}")))?;
     Ok((shared, answer))
 }
@@ -428,8 +452,12 @@ async fn turn(
             Some(event) = events.recv() => {
                 session.event(event, clock::now());
                 // What came with it is handled before anything is sent.
-                while let Ok(event) = events.try_recv() {
+                for _ in 1..EVENTS_AT_ONCE {
+                    let Ok(event) = events.try_recv() else { break };
                     session.event(event, clock::now());
+                }
+                while let Ok(command) = commands.try_recv() {
+                    session.command(command, clock::now());
                 }
             }
             Some(command) = commands.recv() => session.command(command, clock::now()),
@@ -458,3 +486,6 @@ fn unique() -> String {
     };
     format!("{:016x}{:08x}", half(1), half(2) as u32)
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,6 +211,11 @@ impl Outbox {
         self.schedule.heard_hello(bound_ms, now);
     }
 
+    /// The smallest `staleness_bound` that counts: this client's own, and those heard within an hour.
+    pub fn smallest_bound(&self) -> u64 {
+        self.schedule.bound()
+    }
+
     fn acknowledged(&self, bye: bool) -> Option<Vec<u8>> {
         if self.acked == 0 {
             return None;

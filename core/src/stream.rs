@@ -368,13 +368,13 @@ impl Stream {
         }
     }
 
-    /// Opens a hole, if the range holds any number. Doubt when there is no window for it to close in.
+    /// Opens a hole, if the range holds any number. Doubt when there is no window for it to close in, or when there are
+    /// too many: numbers that came out of the middle of one made two of it, too.
     fn miss(&mut self, (from, to): (u64, u64), window: u64, now: u64) -> Option<Doubt> {
-        if from > to {
-            return None;
+        if from <= to {
+            self.holes.push(Hole { from, to, since: now });
         }
-        self.holes.push(Hole { from, to, since: now });
-        if window > 0 && self.holes.len() <= MAX_HOLES {
+        if self.holes.is_empty() || (window > 0 && self.holes.len() <= MAX_HOLES) {
             return None;
         }
         self.close_holes(|_| true);

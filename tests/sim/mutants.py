@@ -9,6 +9,9 @@ Each mutant is a copy of the core with one place changed, built against the same
 fails: then the mechanism is not needed, or the simulation does not test it. The last line is `N passed, N failed`.
 """
 
+# Lines of the source are quoted as they stand there.
+# ruff: noqa: E501
+
 import re
 import shutil
 import subprocess
@@ -66,7 +69,7 @@ MUTANTS = [
     ("overtaken-probe", "A probe that comes while an earlier one is missing is doubt (rule 5)",
      "core/src/freshness.rs", "probe.overtook && !bounds.reordering", "probe.overtook && bounds.grace == 0"),
     ("holes", "A hole in a publisher's numbers is doubt (rule 5)",
-     "core/src/stream.rs", "        if from > to {\n            return None;", "        if from > to || window == 0 {\n            return None;"),
+     "core/src/stream.rs", "        if from <= to {\n", "        if from <= to && window > 0 {\n"),
     ("holes-reordering", "A hole that stays open for W is doubt, where the broker may reorder (rule 5)",
      "core/src/stream.rs", "close_holes(|hole| hole.since.saturating_add(window) <= now).then_some(Doubt::Hole)",
      "close_holes(|hole| hole.since.saturating_add(window) <= now).then_some(Doubt::Hole).filter(|_| false)"),
@@ -83,7 +86,12 @@ MUTANTS = [
     ("send-again", "What was not acknowledged is sent again (rule 8)",
      "core/src/outbox.rs", "            self.waiting.push_front(batch);", "            drop(batch);"),
     ("collapse", "A full outbox collapses to coarser invalidations, never to silence (rule 8)",
-     "core/src/outbox/collapse.rs", "        merged.keys.extend(batch.keys);", "        drop(batch.keys);"),
+     "core/src/outbox/collapse.rs", "let all = || Batch { first, all: true, ", "let all = || Batch { first, all: false, "),
+    ("introduction", "Who hears a `hello` of a larger bound tells its own, smaller one (rule 7, decision 7)",
+     "core/src/link/topic.rs", "} else if self.introduction_due.is_none() {", "} else if self.introduction_due.is_none() && now == 0 {"),
+    ("late-opened", "A cache that is opened while the session begins is subscribed too (rule 6)",
+     "core/src/link/session.rs", "let late = |topic: &Topic| topic.subscription == Subscription::None;",
+     "let late = |topic: &Topic| topic.subscription == Subscription::None && now == 0;"),
     ("tombstones", "A version lower than the newest invalidated is refused",
      "core/src/fill.rs", "self.tombstones.get(key).is_some_and(|newest| version < newest)", "self.tombstones.get(key).is_some_and(|newest| version == newest && version == 0)"),
     ("wait-for", "`wait_for` of a number that was missed raises the floor (rule 10)",

@@ -129,6 +129,12 @@ impl Session {
                     let byes = self.say_bye();
                     self.set_closing(Step::Byes(byes), deadline);
                 }
+                // A call that had begun before `close` may have come in between.
+                Step::Byes(0) if self.unsent() > 0 => {
+                    let deadline = closing.deadline;
+                    self.set_closing(Step::Draining, deadline);
+                    return;
+                }
                 Step::Byes(0) if !closing.streams.is_empty() => self.linger(now),
                 Step::Byes(0) | Step::SecondByes(0) => {
                     if matches!(self.phase, Phase::Waiting(_)) {
@@ -152,8 +158,10 @@ impl Session {
         self.transport.unsubscribe(&subscribed);
         // The caches' memory is the callers' again.
         self.topics.clear();
+        self.sent.clear();
         self.prober.disconnected();
-        let until = now + self.shared.bounds.bound / 4;
+        let smallest = self.closing.iter().flat_map(|c| &c.streams).map(|c| c.outbox.lock().smallest_bound()).min();
+        let until = now + smallest.unwrap_or(self.shared.bounds.bound) / 4;
         self.set_closing(Step::Lingering(until), until + LINGER);
     }
 

@@ -15,6 +15,7 @@ use super::{Channel, Command, Shared, Target};
 use crate::client::LinkState;
 use crate::clock::Nanos;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::LOG_EVERY;
 use crate::freshness::Prober;
 use crate::message::{self, Decoded, Message, Operations};
 use crate::stream::Doubt;
@@ -30,10 +31,17 @@ const FIRST_BACKOFF: Nanos = 200 * MS;
 const LAST_BACKOFF: Nanos = 30 * SECOND;
 /// Never sooner than this, so that a broker that refuses at once is not asked in a hot loop.
 const LEAST_BACKOFF: Nanos = 50 * MS;
+/// A connection that lasted this long ends a row of failures. One that does not counts as a failure, but no more than so
+/// many doublings: a broker that hangs up at once must not be asked in a hot loop either.
+const LASTING: Nanos = SECOND;
+const FAILURES_SHORT: u32 = 3;
+/// A connection under a client id of the user's choice that ends sooner was perhaps taken over by another client.
+const SOON: Nanos = 10 * SECOND;
 /// Nor sooner than this where only a person can mend it: wrong credentials, a client id in use.
 const LEAST_BACKOFF_REFUSED: Nanos = SECOND;
 /// Doublings that such a refusal starts with.
 const FAILURES_REFUSED: u32 = 5;
+const FAILURES_PUSHED_OUT: u32 = 2;
 /// A publication that the broker refused is sent again after this.
 pub(super) const RETRY_AFTER: Nanos = SECOND;
 /// `hello` is repeated this often.
@@ -45,8 +53,6 @@ const SWEEP_MOST: usize = 10_000;
 const FILTERS_PER_SUBSCRIBE: usize = 8;
 /// How far `max_publish_rate` may be run ahead of.
 const RATE_BURST: Nanos = SECOND / 10;
-/// Each condition is logged at most this often.
-const LOG_EVERY: Nanos = 60 * SECOND;
 
 /// Someone who waits for an acknowledgement.
 struct Awaiting {
@@ -93,6 +99,7 @@ pub struct Session {
     ready_by: Nanos,
     pub(super) phase: Phase,
     failures: u32,
+    up_since: Nanos,
     pub(super) topics: Vec<Topic>,
     pub(super) by_topic: HashMap<Arc<str>, usize>,
     /// What dead processes left, by `outbox_dir`.
@@ -103,7 +110,7 @@ pub struct Session {
     newest_proof: Nanos,
     live: bool,
     next_id: u64,
-    sent: HashMap<u64, Sent>,
+    pub(super) sent: HashMap<u64, Sent>,
     subscribes: HashMap<u64, Vec<Arc<str>>>,
     alarms: Vec<(Nanos, oneshot::Sender<()>)>,
     awaiting: Vec<Awaiting>,
@@ -142,6 +149,7 @@ impl Session {
             ready_by: now + shared.config.connect_timeout.as_nanos() as Nanos,
             phase: Phase::Waiting(now),
             failures: 0,
+            up_since: 0,
             topics: Vec::new(),
             by_topic: HashMap::new(),
             restored: Vec::new(),
@@ -209,7 +217,7 @@ impl Session {
 
     fn open(&mut self, target: Arc<dyn Target>, channel: Arc<Channel>, now: Nanos) {
         self.by_topic.insert(channel.topic.clone(), self.topics.len());
-        self.topics.push(Topic::new(target, channel, &self.shared, now + SWEEP_EVERY));
+        self.topics.push(Topic::new(target, channel, &self.shared, self.salt, now + SWEEP_EVERY));
         if matches!(self.phase, Phase::Up) {
             self.subscribe(vec![self.topics.len() - 1], false);
         }
@@ -294,7 +302,14 @@ impl Session {
             Phase::Subscribing(missing) if *missing > 1 => *missing -= 1,
             Phase::Subscribing(_) => {
                 self.phase = Phase::Up;
+                self.up_since = now;
                 self.prober.connected(now);
+                // Those opened while the answers were under way.
+                let late = |topic: &Topic| topic.subscription == Subscription::None;
+                let late: Vec<usize> = (0..self.topics.len()).filter(|&i| late(&self.topics[i])).collect();
+                if !late.is_empty() {
+                    self.subscribe(late, false);
+                }
             }
             _ => self.prober.hasten(now),
         }
@@ -322,6 +337,7 @@ impl Session {
             topic.streams.new_connection();
             topic.channel.outbox.lock().disconnected();
             topic.hello_due = None;
+            topic.introduction_due = None;
         }
         self.restored.iter_mut().for_each(Restored::disconnected);
         if self.closing.as_ref().is_some_and(Closing::is_past_draining) {
@@ -331,17 +347,27 @@ impl Session {
         if let Some(ready) = self.ready.take() {
             let _ = ready.send(Err(error.clone()));
         }
-        let refused = matches!(error.kind(), ErrorKind::Auth | ErrorKind::Config);
+        // Not every broker says why it pushes a client out (mosquitto 2.0.11 does not).
+        let pushed_out = was_up && self.shared.config.client_id.is_some() && now < self.up_since + SOON;
+        let refused = pushed_out || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Config);
         self.failures = match (refused, was_up) {
+            _ if pushed_out => self.failures.max(FAILURES_PUSHED_OUT).saturating_add(1),
             (true, _) => self.failures.max(FAILURES_REFUSED).saturating_add(1),
-            (false, true) => 0,
+            (false, true) if now >= self.up_since + LASTING => 0,
+            (false, true) => (self.failures + 1).min(FAILURES_SHORT),
             (false, false) => self.failures.saturating_add(1),
         };
         let limit = (FIRST_BACKOFF << self.failures.min(16)).min(LAST_BACKOFF);
         let least = if refused { LEAST_BACKOFF_REFUSED } else { LEAST_BACKOFF };
         self.phase = Phase::Waiting(now + least + random(self.salt ^ now) % limit);
         self.reason = error.message().to_owned();
+        if let (true, Some(id)) = (pushed_out, &self.shared.config.client_id) {
+            self.reason += &format!(
+                "; if another client uses the `client_id` {id:?} too, they push each other out: give each its own, or leave it out"
+            );
+        }
         if self.may_log("not connected", now) {
+            let error = &self.reason;
             tracing::warn!(target: "unstale", "not connected: {error}; entries are served by their age until it is back");
         }
         self.refresh_state(now);
@@ -444,12 +470,13 @@ impl Session {
             at(topic.streams.due());
             at(topic.waiting.iter().map(|w| w.deadline).min());
             // What cannot be sent yet is not due: an answer of the broker comes first.
-            if up && topic.subscription == Subscription::Granted {
+            if up && topic.may_publish() {
                 at(topic.hello_due);
+                at(topic.introduction_due);
                 let outbox = topic.channel.outbox.lock();
                 at(outbox.due());
                 if outbox.pending() > 0 {
-                    at((topic.held_until > 0).then_some(topic.held_until));
+                    at((topic.held_until > now).then_some(topic.held_until));
                     at(rate.filter(|at| *at > now));
                 }
             }
@@ -488,7 +515,7 @@ impl Session {
             self.refresh_state(now);
         }
         self.settle_awaiting(now);
-        self.alarms.retain(|(at, _)| *at > now);
+        self.alarms.retain(|(at, reply)| *at > now && !reply.is_closed());
         if matches!(self.phase, Phase::Up) {
             self.send(now);
         }
@@ -531,7 +558,7 @@ impl Session {
         }
         self.send_restored(now);
         for i in 0..self.topics.len() {
-            if self.topics[i].subscription == Subscription::Granted {
+            if self.topics[i].may_publish() {
                 self.send_topic(i, now);
             }
         }
@@ -540,8 +567,9 @@ impl Session {
     fn send_topic(&mut self, i: usize, now: Nanos) {
         let topic = &mut self.topics[i];
         let name = topic.channel.topic.clone();
-        if topic.hello_due.is_some_and(|due| now >= due) {
+        if [topic.hello_due, topic.introduction_due].into_iter().flatten().any(|due| now >= due) {
             topic.hello_due = Some(now + HELLO_EVERY);
+            topic.introduction_due = None;
             topic.last_hello = Some(now);
             let hello = Message {
                 hello: true,
@@ -615,7 +643,7 @@ impl Session {
         while i < self.awaiting.len() {
             let a = &self.awaiting[i];
             let acked = a.channel.acked() >= a.seq;
-            if acked || now >= a.deadline {
+            if acked || now >= a.deadline || a.reply.is_closed() {
                 let a = self.awaiting.swap_remove(i);
                 let _ = a.reply.send(acked);
             } else {
@@ -680,8 +708,8 @@ impl Session {
     }
 }
 
-/// Spread for back-off; splitmix64 of stream and clock is enough, since it only has to differ between clients.
-fn random(seed: u64) -> u64 {
+/// Spread for back-off and answers; splitmix64 of stream and clock is enough, since it only has to differ between clients.
+pub(super) fn random(seed: u64) -> u64 {
     let mut z = seed;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::session::random;
 use super::{Channel, Shared, Target};
 use crate::clock::Nanos;
 use crate::freshness::{ProbeDoubt, Proofs, Reading, Returned};
 use crate::message::Message;
 use crate::stream::{Doubt, Reached, Streams, Verdict};
 
-/// `hello` is sent for unknown streams at most this often.
+/// `hello` is sent for unknown streams at most this often, and for newcomers too, or every quarter of the bound.
 const HELLO_AT_MOST: Nanos = 1_000_000_000;
 
 /// A cache as the link sees it.
@@ -26,6 +27,10 @@ pub(super) struct Topic {
     pub beat_when_empty: bool,
     pub hello_due: Option<Nanos>,
     pub last_hello: Option<Nanos>,
+    /// A `hello` for a newcomer, unless another client with so small a bound says it first.
+    pub introduction_due: Option<Nanos>,
+    salt: u64,
+    bound: Nanos,
     pub swept_floor: Nanos,
     pub sweep_due: Nanos,
     pub waiting: Vec<Waiting>,
@@ -48,7 +53,7 @@ pub(super) struct Waiting {
 }
 
 impl Topic {
-    pub fn new(target: Arc<dyn Target>, channel: Arc<Channel>, shared: &Shared, sweep_due: Nanos) -> Topic {
+    pub fn new(target: Arc<dyn Target>, channel: Arc<Channel>, shared: &Shared, salt: u64, sweep_due: Nanos) -> Topic {
         Topic {
             target,
             streams: Streams::new(shared.bounds.window, shared.bounds.bound, shared.src.clone()),
@@ -58,6 +63,9 @@ impl Topic {
             beat_when_empty: false,
             hello_due: None,
             last_hello: None,
+            introduction_due: None,
+            salt,
+            bound: shared.bounds.bound,
             swept_floor: 0,
             sweep_due,
             waiting: Vec::new(),
@@ -83,6 +91,7 @@ impl Topic {
         }
         if message.hello {
             self.channel.outbox.lock().heard_hello(message.bound_ms, now);
+            self.heard_bound(message.bound_ms, now);
         }
         if let Some(doubt) = verdict.doubt {
             self.doubt(doubt.name());
@@ -93,6 +102,24 @@ impl Topic {
         }
         self.target.tell_remote(&message.ops, message.src.as_ref(), message.stamp.as_ref().map(|s| s.seq));
         self.settle_waiting(now);
+    }
+
+    /// Whether data may go out: also where the broker lets this client publish and not subscribe.
+    pub fn may_publish(&self) -> bool {
+        matches!(self.subscription, Subscription::Granted | Subscription::Refused(_))
+    }
+
+    /// Whoever says `hello` has not heard of the bounds told before. If this client's is smaller, it is told again, soon:
+    /// the newcomer's first heartbeat depends on it.
+    fn heard_bound(&mut self, bound_ms: Option<u64>, now: Nanos) {
+        let Some(heard) = bound_ms else { return };
+        if heard <= self.bound / 1_000_000 {
+            self.introduction_due = None;
+        } else if self.introduction_due.is_none() {
+            let soonest = self.last_hello.map_or(now, |last| now.max(last + HELLO_AT_MOST.min(self.bound / 4)));
+            self.introduction_due =
+                Some(soonest + random(self.salt ^ now) % (HELLO_AT_MOST.min(self.bound / 32)).max(1));
+        }
     }
 
     pub fn poll_streams(&mut self, now: Nanos) {
@@ -142,7 +169,7 @@ impl Topic {
                 }
                 Reached::Unknown => false,
             };
-            if reached || now >= w.deadline {
+            if reached || now >= w.deadline || w.reply.is_closed() {
                 let w = self.waiting.swap_remove(i);
                 let _ = w.reply.send(reached);
             } else {

@@ -101,8 +101,12 @@ impl Schedule {
         (self.beat < BEATS).then(|| acked.saturating_add(self.offset(self.beat)))
     }
 
+    pub fn bound(&self) -> u64 {
+        self.heard.front().map_or(self.own_bound, |(bound, _)| self.own_bound.min(*bound))
+    }
+
     fn offset(&self, beat: usize) -> u64 {
-        let bound = self.heard.front().map_or(self.own_bound, |(bound, _)| self.own_bound.min(*bound));
+        let bound = self.bound();
         match beat {
             0 => FIRST_BEAT.min(bound / 16),
             1 => bound / 4,

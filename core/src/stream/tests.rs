@@ -75,6 +75,20 @@ fn more_holes_than_any_reordering_makes_are_doubt() {
 }
 
 #[test]
+fn numbers_out_of_the_middle_of_a_hole_do_not_make_more_holes_than_the_limit() {
+    const LAST: u64 = (1 << 53) - 1;
+    let mut streams = streams(W);
+    data(&mut streams, 1, 0);
+    assert_eq!(streams.observe_heartbeat(&src("a"), LAST, S).doubt, None, "one hole, and time for it to close");
+    let mut doubts = 0;
+    for i in 1..=1_000 {
+        doubts += usize::from(data(&mut streams, 2 * i, S).doubt == Some(Doubt::Hole));
+        assert!(streams.streams["a"].holes.len() <= MAX_HOLES);
+    }
+    assert_eq!(doubts, 1, "and then nothing is missing any more");
+}
+
+#[test]
 fn a_collapsed_range_fills_what_it_stands_for() {
     let mut streams = streams(W);
     data(&mut streams, 1, 0);

@@ -71,6 +71,28 @@ impl Peer {
         self.acknowledged(id);
     }
 
+    /// Publishes many, not one after the other, and waits for all acknowledgements.
+    pub fn publish_all(&mut self, topic: &str, payloads: impl IntoIterator<Item = String>) {
+        let mut missing = 0;
+        for (id, payload) in (0..).zip(payloads) {
+            self.transport.publish(id, topic, payload.into());
+            missing += 1;
+            // Fewer than the library's buffer holds.
+            while missing > 500 {
+                self.published();
+                missing -= 1;
+            }
+        }
+        (0..missing).for_each(|_| self.published());
+    }
+
+    fn published(&mut self) {
+        match self.event() {
+            Event::Published { result: Ok(()), .. } => {}
+            other => panic!("not acknowledged: {other:?}"),
+        }
+    }
+
     /// Publishes on a topic that this peer hears itself, and waits for both the acknowledgement and the message, which may
     /// come in either order. Whatever was asked of the broker before is done by then.
     pub fn round_trip(&mut self, topic: &str) {

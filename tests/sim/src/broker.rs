@@ -364,7 +364,8 @@ impl World {
 
     /// From here on the publication is accepted.
     fn route(&mut self, publication: &Publication) {
-        if let Some((src, namespace, first, seq, true)) = self.stamp(publication) {
+        if let Some((src, namespace, first, seq, invalidates)) = self.stamp(publication) {
+            let first = if invalidates { first } else { seq + 1 };
             self.oracle.accepted(&src, namespace, first, seq, self.now);
         }
         let subscribers = self.broker.sessions.iter().filter(|(_, s)| s.broker_open);

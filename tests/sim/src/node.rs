@@ -28,6 +28,7 @@ pub struct Node {
     pub process: Option<Process>,
     /// Counts processes.
     pub life: u64,
+    pub started: Nanos,
     pub stopped: bool,
     frozen: Vec<Action>,
     pub network: Network,
@@ -144,6 +145,7 @@ impl Node {
         Node {
             process: None,
             life: 0,
+            started: 0,
             stopped: false,
             frozen: Vec::new(),
             network: Network { delay: plan.delay, up_cut: false, down_cut: false, cuts: 0 },
@@ -182,6 +184,7 @@ impl World {
         let plan = &self.plan;
         let node = &mut self.nodes[n];
         node.life += 1;
+        node.started = self.now;
         let config = ClientConfig {
             staleness_bound: Duration::from_nanos(node.bound),
             reordering: Some(plan.reordering),
@@ -211,7 +214,12 @@ impl World {
         let late = self.plan.late_caches;
         let namespaces = self.plan.namespaces;
         for i in 0..namespaces {
-            let delay = if late && i > 0 { self.between(0, self.end / 2) } else { 0 };
+            // Also while the connection is being made.
+            let delay = match (i, late) {
+                (0, _) => 0,
+                (_, false) => self.between(0, 10 * MS),
+                (_, true) => self.between(0, self.end / 2),
+            };
             self.on_node(n, delay, move |w| w.open(n));
         }
         let rest = self.between(MS, 100 * MS);

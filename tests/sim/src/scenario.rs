@@ -97,7 +97,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
         ("calm", "nothing", calm()),
         ("lonely_loss", "single acknowledged messages never arrive", Plan { loss: 0.01, ..lossy() }),
         ("heavy_loss", "a tenth of all acknowledged messages never arrive", Plan { loss: 0.1, ..lossy() }),
-        ("drop_bursts", "everything to one node is dropped for a while", Plan { faults: drop_bursts, ..lossy() }),
+        ("drop_bursts", "everything to one node is dropped for a while", Plan { faults: drop_bursts, ..calm() }),
         ("duplicates", "messages arrive twice", Plan { duplicates: 0.2, ..calm() }),
         ("reordering", "one publisher's messages change places", Plan { reordering: true, ..calm() }),
         (
@@ -110,7 +110,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
         (
             "overflow",
             "queues of slow subscribers overflow",
-            Plan { queue_limit: 5, burst: 60, faults: slow_readers, ..lossy() },
+            Plan { queue_limit: 5, burst: 60, faults: slow_readers, ..calm() },
         ),
         ("half_open_up", "what a node sends is stuck", Plan { faults: |w| cuts(w, true, false), ..calm() }),
         ("half_open_down", "what a node should receive is stuck", Plan { faults: |w| cuts(w, false, true), ..calm() }),
@@ -126,9 +126,24 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
         ),
         ("reconnects", "connections break again and again", Plan { faults: reconnects, ..calm() }),
         (
+            "blinks",
+            "a connection breaks for a moment, in which a process invalidates and dies",
+            Plan { faults: blinks, ..calm() },
+        ),
+        (
+            "cut_short",
+            "a process dies right after two messages, of which the second never arrives",
+            Plan { faults: cut_short, ..calm() },
+        ),
+        (
             "mixed_bounds",
             "every node has another bound, and single messages never arrive",
             Plan { mixed_bounds: true, skew: true, loss: 0.01, ..lossy() },
+        ),
+        (
+            "mixed_restarts",
+            "every node has another bound, processes die and start again, and single messages never arrive",
+            Plan { mixed_bounds: true, faults: crashes, loss: 0.01, ..lossy() },
         ),
         (
             "clock_skew",
@@ -260,6 +275,50 @@ fn reconnects(world: &mut World) {
             }
         });
     }
+}
+
+fn cut_short(world: &mut World) {
+    let (n, other) = (victim(world), victim(world));
+    let settled = |w: &World, n: usize| {
+        let node = &w.nodes[n];
+        node.session_number().is_some() && w.now - node.started > S
+    };
+    if n == other || !settled(world, n) || !settled(world, other) {
+        return;
+    }
+    let namespace = world.rng.usize(0..world.plan.namespaces);
+    world.change_now(other, namespace, 0);
+    world.after(100 * MS, move |w| {
+        w.nodes[n].dropping = true;
+        w.change_now(other, namespace, 1);
+    });
+    world.after(150 * MS, move |w| {
+        w.nodes[n].dropping = false;
+        w.kill(other, false);
+    });
+    let pause = world.between(BOUND / 2, BOUND);
+    world.after(pause, move |w| {
+        if w.nodes[other].process.is_none() {
+            w.start(other);
+        }
+    });
+}
+
+fn blinks(world: &mut World) {
+    let (n, other) = (victim(world), victim(world));
+    let Some(number) = world.nodes[n].session_number() else { return };
+    if n == other || world.nodes[other].process.is_none() {
+        return;
+    }
+    world.client_lost(number, unstale::ErrorKind::Connect);
+    world.write_some(other, 3);
+    let (work, pause) = (world.between(10 * MS, 50 * MS), world.between(BOUND / 2, BOUND));
+    world.on_node(other, work, move |w| w.kill(other, false));
+    world.after(work + pause, move |w| {
+        if w.nodes[other].process.is_none() {
+            w.start(other);
+        }
+    });
 }
 
 fn storm(world: &mut World) {

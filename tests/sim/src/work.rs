@@ -202,14 +202,18 @@ impl World {
         if self.quiet {
             return;
         }
-        let namespace = self.rng.usize(0..self.plan.namespaces);
-        if let Some(cache) = self.cache(n, namespace) {
-            for _ in 0..if self.chance(0.05) { self.plan.burst } else { 1 } {
-                self.write(n, namespace, &cache);
-            }
-        }
+        let writes = if self.chance(0.05) { self.plan.burst } else { 1 };
+        self.write_some(n, writes);
         let pause = self.between(self.plan.write_every / 4, self.plan.write_every * 7 / 4);
         self.on_node(n, pause, move |w| w.write_now_and_then(n));
+    }
+
+    /// Writes to one cache.
+    pub fn write_some(&mut self, n: usize, writes: usize) {
+        let namespace = self.rng.usize(0..self.plan.namespaces);
+        if let Some(cache) = self.cache(n, namespace) {
+            (0..writes).for_each(|_| self.write(n, namespace, &cache));
+        }
     }
 
     fn write(&mut self, n: usize, namespace: usize, cache: &Arc<Cache>) {
@@ -259,6 +263,12 @@ impl World {
         let extra =
             Extra { tags, depends_on: [].into(), version: self.plan.versions.then_some(version), started_at: None };
         Terms { ttl: None, extra: (extra != Extra::default()).then(|| Arc::new(extra)) }
+    }
+
+    /// Commits one row and invalidates it at once.
+    pub fn change_now(&mut self, n: usize, namespace: usize, row: usize) {
+        let keys = vec![(KEYS[row].name.to_owned(), None)];
+        self.change(n, namespace, vec![row], Operations { keys, ..Operations::default() }, 0);
     }
 
     /// Commits rows, and invalidates a little later.
