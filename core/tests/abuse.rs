@@ -12,21 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{free_port, program, run, Mosquitto, TempDir, DEADLINE};
+use common::{free_port, program, run, until, Mosquitto, TempDir, DEADLINE};
 use peer::Peer;
 use unstale::{blocking, Cache, CacheConfig, Client, ClientConfig, LinkState};
 
 const TOPIC: &str = "cache/invalidate/users";
 /// 2^53 - 1, the highest number there is.
 const LAST: &str = "9007199254740991";
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn lazy(url: &str) -> (Client, Cache<String>) {
     let config = ClientConfig { lazy: true, ..ClientConfig::from_url(url).unwrap() };

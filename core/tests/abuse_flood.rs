@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Mosquitto, DEADLINE};
+use common::{until, Mosquitto, DEADLINE};
 use logs::Logs;
 use peer::Peer;
 use unstale::{blocking, Cache, CacheConfig, Client, ClientConfig, LinkState};
@@ -24,14 +24,6 @@ fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     LazyLock::force(&LOGS);
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn open(url: &str) -> (Client, Cache<String>) {

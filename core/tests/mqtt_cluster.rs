@@ -5,16 +5,8 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{program, run, Mosquitto, DEADLINE};
+use common::{program, run, until, Mosquitto, DEADLINE};
 use unstale::{blocking, Cache, CacheConfig, Client, ClientConfig, ErrorKind, LinkState};
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn open(url: &str) -> (Client, Cache<String>) {
     let client = blocking::connect(ClientConfig::from_url(url).unwrap()).unwrap();

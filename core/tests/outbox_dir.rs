@@ -6,18 +6,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Mosquitto, TempDir, DEADLINE};
+use common::{until, Mosquitto, TempDir, DEADLINE};
 use unstale::{blocking, Cache, CacheConfig, Client, ClientConfig, ErrorKind, LinkState};
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn open(url: &str) -> (Client, Cache<String>) {
     let client = blocking::connect(ClientConfig::from_url(url).unwrap()).unwrap();

@@ -142,6 +142,15 @@ impl Drop for Mosquitto {
     }
 }
 
+/// Waits for something that will happen, at most [`DEADLINE`].
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A port that nobody listens on just now.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()

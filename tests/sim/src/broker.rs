@@ -338,6 +338,12 @@ impl World {
             return self.send_down(number, Packet::Connack);
         }
         if !session.broker_open {
+            // The broker gave the connection up; its host answers with a reset.
+            let (node, open) = (session.node, session.client_open && session.accepted);
+            if open {
+                let delay = self.delay(node);
+                self.on_node(node, delay, move |w| w.client_lost(number, ErrorKind::Connect));
+            }
             return;
         }
         match packet {

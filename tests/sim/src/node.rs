@@ -17,7 +17,7 @@ use unstale::transport::{Event, Transport};
 use unstale::ClientConfig;
 
 use crate::scenario::Plan;
-use crate::world::{Action, World, MS};
+use crate::world::{Action, World, MS, S};
 
 /// Entries live longer than a run: only the bound ends them.
 const TTL: Duration = Duration::from_secs(24 * 3600);
@@ -224,7 +224,9 @@ impl World {
         }
         let rest = self.between(MS, 100 * MS);
         self.on_node(n, rest, move |w| w.work(n));
-        self.on_node(n, rest, move |w| w.write_now_and_then(n));
+        // Versions protect from a lagging replica those who heard of them.
+        let all_up = if self.plan.replica_lag > 0 { S } else { 0 };
+        self.on_node(n, rest + all_up, move |w| w.write_now_and_then(n));
         self.link_turn(n);
     }
 
