@@ -10,6 +10,9 @@ use unstale::clock::Nanos;
 
 use crate::database::ROWS;
 
+/// A publisher stream: its `src`, and its cache's namespace.
+type Stream = (Arc<str>, usize);
+
 /// The oracle's book.
 pub struct Oracle {
     /// Per namespace and row: when the broker accepted an invalidation, and the newest version said by then to be gone.
@@ -18,9 +21,9 @@ pub struct Oracle {
     due: Vec<Vec<(usize, u64)>>,
     /// Per node, namespace and row: the oldest version allowed since an invalidation was applied there.
     applied: Vec<Vec<u64>>,
-    sent: HashMap<(Arc<str>, usize), BTreeMap<u64, Vec<Write>>>,
+    sent: HashMap<Stream, BTreeMap<u64, Vec<Write>>>,
     /// Per stream: what the broker accepted of it, and when; heartbeats too.
-    said: HashMap<(Arc<str>, usize), Vec<(Nanos, u64)>>,
+    said: HashMap<Stream, Vec<(Nanos, u64)>>,
     dropped: Vec<Dropped>,
     /// Whether double faults are ruled out, so that nothing is excused.
     excuses: bool,
