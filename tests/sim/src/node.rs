@@ -314,10 +314,14 @@ impl World {
             }
             // The program's threads run first, before the link has heard of anything.
             w.read_all(n);
+            // The link's thread, or the transport's.
+            if w.rng.bool() {
+                w.link_turn(n);
+            }
             for action in std::mem::take(&mut w.nodes[n].frozen) {
                 w.on_node(n, 0, action);
             }
-            w.link_turn(n);
+            w.on_node(n, 0, move |w| w.link_turn(n));
         });
     }
 

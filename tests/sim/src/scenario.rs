@@ -136,6 +136,16 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
             Plan { faults: cut_short, ..calm() },
         ),
         (
+            "stopped_overflow",
+            "what a publisher says once is dropped for a process that is stopped",
+            Plan { queue_limit: 5, write_every: 1_000 * BOUND, faults: stopped_overflow, ..calm() },
+        ),
+        (
+            "silent_drop",
+            "what a publisher says once is dropped with its heartbeats and with a probe",
+            Plan { write_every: 1_000 * BOUND, faults: silent_drop, ..calm() },
+        ),
+        (
             "mixed_bounds",
             "every node has another bound, and single messages never arrive",
             Plan { mixed_bounds: true, skew: true, loss: 0.01, ..lossy() },
@@ -275,6 +285,34 @@ fn reconnects(world: &mut World) {
             }
         });
     }
+}
+
+/// Three nodes.
+fn victims(world: &mut World) -> [usize; 3] {
+    let mut nodes: Vec<usize> = (0..world.nodes.len()).collect();
+    world.rng.shuffle(&mut nodes);
+    [nodes[0], nodes[1], nodes[2]]
+}
+
+fn stopped_overflow(world: &mut World) {
+    let [n, quiet, loud] = victims(world);
+    if [n, quiet, loud].into_iter().any(|n| world.nodes[n].stopped) {
+        return;
+    }
+    let pause = world.between(BOUND * 5 / 4, BOUND * 3 / 2);
+    world.stop(n, pause, false);
+    for i in 0..60 {
+        world.after(S + i * 20 * MS, move |w| w.change_now(loud, 0, 5));
+    }
+    world.after(3 * S, move |w| w.change_now(quiet, 0, 0));
+}
+
+fn silent_drop(world: &mut World) {
+    let [n, quiet, _] = victims(world);
+    let burst = world.between(BOUND * 9 / 32, BOUND / 2);
+    world.nodes[n].dropping = true;
+    world.after(burst, move |w| w.nodes[n].dropping = false);
+    world.after(10 * MS, move |w| w.change_now(quiet, 0, 0));
 }
 
 fn cut_short(world: &mut World) {
