@@ -30,6 +30,7 @@ pub struct Node {
     pub life: u64,
     pub started: Nanos,
     pub stopped: bool,
+    in_one_turn: bool,
     frozen: Vec<Action>,
     pub network: Network,
     /// The share of messages to this node that the broker drops.
@@ -147,6 +148,7 @@ impl Node {
             life: 0,
             started: 0,
             stopped: false,
+            in_one_turn: false,
             frozen: Vec::new(),
             network: Network { delay: plan.delay, up_cut: false, down_cut: false, cuts: 0 },
             loss: plan.loss,
@@ -314,14 +316,17 @@ impl World {
             }
             // The program's threads run first, before the link has heard of anything.
             w.read_all(n);
-            // The link's thread, or the transport's.
-            if w.rng.bool() {
+            // Then the link's thread, or the transport's: the link handles what has come in one turn.
+            let link_first = w.rng.bool();
+            if link_first {
                 w.link_turn(n);
             }
+            w.nodes[n].in_one_turn = !link_first;
             for action in std::mem::take(&mut w.nodes[n].frozen) {
-                w.on_node(n, 0, action);
+                action(w);
             }
-            w.on_node(n, 0, move |w| w.link_turn(n));
+            w.nodes[n].in_one_turn = false;
+            w.link_turn(n);
         });
     }
 
@@ -352,7 +357,9 @@ impl World {
         }
         if let Some(process) = &mut self.nodes[n].process {
             process.session.event(event, now);
-            self.link_turn(n);
+            if !self.nodes[n].in_one_turn {
+                self.link_turn(n);
+            }
         }
     }
 
