@@ -112,7 +112,7 @@ pub(super) fn another_websocket(target: &Target) -> Error {
     Error::new(
         ErrorKind::Connect,
         format!(
-            "cannot connect to {}: this process already has a connection over WebSockets, and in this version there is one at most; use              mqtt:// or mqtts:// for the others",
+            "cannot connect to {}: this process already has a connection over WebSockets, and in this version there is one at most; use mqtt:// or mqtts:// for the others",
             target.endpoint
         ),
     )
