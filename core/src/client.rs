@@ -64,7 +64,7 @@ pub struct Status {
     pub state: LinkState,
     /// Why, in words; empty when live.
     pub reason: String,
-    /// How messages travel: `memory`, `mqtt`, `mqtts`, `ws`, `wss`.
+    /// How messages travel: `memory`, `mqtt`, `mqtts`, `ws`, `wss`, `awsiot`.
     pub transport: String,
     /// The broker, without secrets.
     pub url: String,
@@ -107,7 +107,8 @@ impl Client {
     /// Returns at once; until its subscription is proved, entries are served by their age only.
     ///
     /// # Errors
-    /// `InvalidArgument` for a bad namespace or one that this client has open already, `Config`, `Closed`, `Forked`.
+    /// `InvalidArgument` for a bad namespace or one that this client has open already, `Config` for a bad option or the 50th
+    /// cache of a client of AWS IoT Core, `Closed`, `Forked`.
     pub fn cache<V: Clone + Send + Sync + 'static>(&self, namespace: &str, config: CacheConfig) -> Result<Cache<V>> {
         let shared = &self.inner.shared;
         shared.check_usable()?;
@@ -117,6 +118,14 @@ impl Client {
         if namespaces.contains(namespace) {
             return Err(Error::invalid(format!(
                 "namespace {namespace:?} is open already in this client; keep the cache that was returned and share it"
+            )));
+        }
+        // One subscription is the probe's.
+        let most = shared.quotas.subscriptions - 1;
+        if namespaces.len() >= most {
+            return Err(Error::config(format!(
+                "this client has {most} caches open, and the broker takes no more subscriptions on one connection; \
+                 open another client for {namespace:?}, or put several kinds of entries into one cache, told apart by prefix"
             )));
         }
         let channel = Arc::new(Channel::new(shared, namespace));

@@ -4,6 +4,8 @@
 //! Options come from, first wins: the argument, the URL's query, the environment (`UNSTALE_URL` and one `UNSTALE_…`
 //! variable per option, `UNSTALE_TLS_CA_FILE` for nested ones), the default.
 
+pub(crate) mod aws;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
+pub use self::aws::AwsConfig;
 use crate::error::{Error, Result};
 
 /// Shortest staleness bound: below it heartbeats and probes would outweigh the traffic they guard.
@@ -113,7 +116,7 @@ const DEFAULT_URL: &str = "memory://";
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
-    /// Where the broker is: `memory://name` (inside this process), `mqtt://`, `mqtts://`, `ws://`, `wss://`. Default none, which is
+    /// Where the broker is: `memory://name` (inside this process), `mqtt://`, `mqtts://`, `ws://`, `wss://`, `awsiot://endpoint`. Default none, which is
     /// `memory://` with one warning that nothing leaves this process.
     pub url: String,
     /// A name for this service, 1 to 32 of `[A-Za-z0-9_-]`; it begins the client id and the stream's name. Default `"unstale"`.
@@ -128,7 +131,7 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// Return from `connect` before the broker answers, and keep trying. Default false.
     pub lazy: bool,
-    /// MQTT keep-alive, whole seconds, 5 s to 1,200 s. Default 30 s.
+    /// MQTT keep-alive, whole seconds, 5 s to 1,200 s, with AWS IoT Core from 30 s. Default 30 s.
     #[serde(deserialize_with = "duration")]
     pub keep_alive: Duration,
     /// How many operations may wait to be published before they are collapsed to coarser ones. Default 10,000.
@@ -136,9 +139,9 @@ pub struct ClientConfig {
     /// A folder in which invalidations wait that the broker has not taken yet, so that they survive this process and are
     /// sent at the next start. Made if missing. Processes may share one; use one per broker. Default none. Unix only.
     pub outbox_dir: Option<PathBuf>,
-    /// Most publications a second, 1 to 1,000,000. Default none.
+    /// Most publications a second, 1 to 1,000,000. Default none; 80 with AWS IoT Core, which takes 100.
     pub max_publish_rate: Option<u32>,
-    /// Whether the broker may reorder one publisher's messages. Default false.
+    /// Whether the broker may reorder one publisher's messages. Default: true with AWS IoT Core, else false.
     pub reordering: Option<bool>,
     /// How long a version that was invalidated is remembered. Default 5 min.
     #[serde(deserialize_with = "duration")]
@@ -149,13 +152,13 @@ pub struct ClientConfig {
     pub mqtt_version: MqttVersion,
     /// A key that authenticates invalidations. Not available in this version.
     pub signing_key: Option<String>,
-    /// AWS IoT Core. Not available in this version.
-    pub aws: Option<Map<String, Value>>,
+    /// AWS IoT Core, for `awsiot://`.
+    pub aws: Option<AwsConfig>,
     /// The broker's user name.
     pub username: Option<String>,
     /// The broker's password.
     pub password: Option<String>,
-    /// TLS, for `mqtts://` and `wss://`.
+    /// TLS, for `mqtts://`, `wss://` and `awsiot://`.
     pub tls: TlsConfig,
 }
 
@@ -257,11 +260,12 @@ pub(crate) enum Scheme {
     Mqtts,
     Ws,
     Wss,
+    AwsIot,
 }
 
 impl Scheme {
     pub(crate) fn is_tls(self) -> bool {
-        matches!(self, Scheme::Mqtts | Scheme::Wss)
+        matches!(self, Scheme::Mqtts | Scheme::Wss | Scheme::AwsIot)
     }
 }
 
@@ -273,6 +277,7 @@ impl fmt::Display for Endpoint {
             Scheme::Mqtts => ("mqtts", ""),
             Scheme::Ws => ("ws", self.path.as_str()),
             Scheme::Wss => ("wss", self.path.as_str()),
+            Scheme::AwsIot => ("awsiot", ""),
         };
         write!(f, "{name}://{}:{}{path}", self.host, self.port)
     }
@@ -416,19 +421,17 @@ impl ClientConfig {
         let tls = &self.tls;
         if *tls != TlsConfig::default() && !endpoint.scheme.is_tls() {
             return Err(Error::config(format!(
-                "option `tls` needs a URL that begins with mqtts:// or wss://, not {}",
+                "option `tls` needs a URL that begins with mqtts://, wss:// or awsiot://, not {}",
                 redacted(self.url_or_default())
             )));
         }
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err(Error::config("options `tls.cert_file` and `tls.key_file` go together; give both or none"));
         }
-        for (name, given) in [("signing_key", self.signing_key.is_some()), ("aws", self.aws.is_some())] {
-            if given {
-                return Err(unavailable(name));
-            }
+        if self.signing_key.is_some() {
+            return Err(unavailable("signing_key"));
         }
-        Ok(())
+        self.validate_aws(&endpoint)
     }
 
     pub(crate) fn url_or_default(&self) -> &str {
@@ -448,14 +451,10 @@ impl ClientConfig {
             "mqtts" => (Scheme::Mqtts, 8883),
             "ws" => (Scheme::Ws, 80),
             "wss" => (Scheme::Wss, 443),
-            "awsiot" => {
-                return Err(Error::config(
-                    "URL scheme `awsiot://` is not available in this version; use `mqtts://` with `tls`",
-                ))
-            }
+            "awsiot" => (Scheme::AwsIot, self.aws_port()),
             other => {
                 return Err(Error::config(format!(
-                    "unknown URL scheme `{other}://`; use memory://, mqtt://, mqtts://, ws:// or wss://"
+                    "unknown URL scheme `{other}://`; use memory://, mqtt://, mqtts://, ws://, wss:// or awsiot://"
                 )))
             }
         };

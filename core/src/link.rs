@@ -3,6 +3,8 @@
 //! decided in [`Session`].
 
 mod closing;
+mod denied;
+mod quotas;
 mod restored;
 mod session;
 mod topic;
@@ -28,6 +30,7 @@ use crate::outbox::{Limits, Outbox};
 use crate::stats::Counters;
 use crate::transport::{self, Event};
 
+use quotas::Quotas;
 pub use session::Session;
 
 /// Events handled in one go: a flood of messages must keep the link neither from probing nor from closing.
@@ -191,6 +194,9 @@ pub enum Command {
 pub struct Shared {
     pub(crate) config: ClientConfig,
     pub(crate) bounds: Bounds,
+    pub(crate) quotas: Quotas,
+    /// The broker is AWS IoT Core.
+    pub(crate) is_aws: bool,
     pub(crate) src: Arc<str>,
     pub(crate) events: Arc<Events>,
     pub(crate) status_listeners: Listeners<Status>,
@@ -230,7 +236,9 @@ impl Shared {
         let outbox_dir = config.outbox_dir.as_ref().map(|path| Directory::open(path, src)).transpose()?;
         let shared = Arc::new(Shared {
             outbox_dir,
-            bounds: Bounds::new(config.staleness_bound.as_nanos() as Nanos, config.reordering.unwrap_or(false)),
+            bounds: Bounds::new(config.staleness_bound.as_nanos() as Nanos, config.reorders()),
+            quotas: Quotas::of(&config),
+            is_aws: endpoint.is_aws(),
             client_id: config.client_id.clone().unwrap_or_else(|| src.to_owned()),
             src: src.into(),
             transport: match endpoint.scheme {
@@ -239,6 +247,7 @@ impl Shared {
                 Scheme::Mqtts => "mqtts",
                 Scheme::Ws => "ws",
                 Scheme::Wss => "wss",
+                Scheme::AwsIot => "awsiot",
             },
             url: redacted(config.url_or_default()),
             status_listeners: Listeners::new(events.clone()),
@@ -267,7 +276,7 @@ impl Shared {
     }
 
     fn limits(&self) -> Limits {
-        Limits { limit: self.config.outbox_limit, ..Limits::default() }
+        self.quotas.outbox(self.config.outbox_limit)
     }
 
     /// Whether this process is a fork of the one that made the client. One relaxed load.

@@ -33,7 +33,7 @@ pub struct Limits {
 impl Limits {
     /// Fits AWS IoT Core, which meters messages in steps of 5 KB: 4,800 bytes leave room for the topic and headers.
     pub const AWS: Limits = Limits { max_payload: 4_800, ..Limits::DEFAULT };
-    const DEFAULT: Limits = Limits { max_payload: 64 * 1024, max_ops: MAX_OPERATIONS, limit: 10_000 };
+    pub(crate) const DEFAULT: Limits = Limits { max_payload: 64 * 1024, max_ops: MAX_OPERATIONS, limit: 10_000 };
 }
 
 impl Default for Limits {

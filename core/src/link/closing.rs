@@ -28,6 +28,8 @@ pub(super) struct Closing {
     replies: Vec<oneshot::Sender<usize>>,
     /// The streams that said `bye`.
     streams: Vec<Arc<Channel>>,
+    /// Those of them whose `bye` waits for its turn in the pace.
+    unsaid: Vec<Arc<Channel>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -45,10 +47,12 @@ enum Step {
 }
 
 impl Closing {
-    pub fn due(&self) -> Nanos {
+    /// When there is next something to do, if no answer of the broker comes before. `pace` is when more may be sent.
+    pub fn due(&self, pace: Option<Nanos>) -> Nanos {
         match self.step {
             Step::Lingering(until) => until,
-            _ => self.deadline,
+            _ if self.unsaid.is_empty() => self.deadline,
+            _ => pace.map_or(self.deadline, |pace| pace.min(self.deadline)),
         }
     }
 
@@ -73,6 +77,7 @@ impl Session {
             step: Step::Draining,
             replies: Vec::new(),
             streams: Vec::new(),
+            unsaid: Vec::new(),
         });
         closing.replies.extend(reply);
         if matches!(closing.step, Step::Lingering(_) | Step::SecondByes(_)) {
@@ -105,13 +110,15 @@ impl Session {
 
     /// Goes as far as it can; at the deadline the rest is skipped.
     pub(super) fn close_step(&mut self, now: Nanos) {
+        self.say_byes(now);
         while let Some(closing) = &self.closing {
             let up = matches!(self.phase, Phase::Up);
             match closing.step {
                 Step::Lingering(until) if now < until => return,
                 Step::Lingering(_) => {
-                    let byes = self.say_bye();
+                    let byes = self.queue_byes();
                     self.set_closing(Step::SecondByes(byes), now + LINGER);
+                    self.say_byes(now);
                 }
                 _ if now >= closing.deadline => {
                     self.ended = true;
@@ -126,8 +133,9 @@ impl Session {
                     if let Some(closing) = &mut self.closing {
                         closing.streams = streams;
                     }
-                    let byes = self.say_bye();
+                    let byes = self.queue_byes();
                     self.set_closing(Step::Byes(byes), deadline);
+                    self.say_byes(now);
                 }
                 // A call that had begun before `close` may have come in between.
                 Step::Byes(0) if self.unsent() > 0 => {
@@ -170,14 +178,23 @@ impl Session {
         granted.filter(|t| t.channel.acked() > 0).map(|t| t.channel.clone()).collect()
     }
 
-    fn say_bye(&mut self) -> usize {
-        let streams = self.closing.iter().flat_map(|c| &c.streams);
-        let byes: Vec<_> = streams.filter_map(|c| Some((c.topic.clone(), c.outbox.lock().bye()?))).collect();
-        let count = byes.len();
-        for (topic, payload) in byes {
-            self.publish(Sent::Bye, &topic, payload);
+    /// Every stream's `bye` is to be said; how many that are.
+    fn queue_byes(&mut self) -> usize {
+        let Some(closing) = &mut self.closing else { return 0 };
+        closing.unsaid = closing.streams.clone();
+        closing.unsaid.len()
+    }
+
+    /// Says as many of them as the pace allows.
+    fn say_byes(&mut self, now: Nanos) {
+        while self.may_send(now) {
+            let Some(channel) = self.closing.as_mut().and_then(|c| c.unsaid.pop()) else { return };
+            let bye = channel.outbox.lock().bye();
+            match bye {
+                Some(payload) => self.publish(Sent::Bye, &channel.topic, payload, now),
+                None => self.closing.iter_mut().for_each(Closing::bye_answered),
+            }
         }
-        count
     }
 
     fn set_closing(&mut self, step: Step, deadline: Nanos) {

@@ -92,30 +92,29 @@ impl Session {
                     };
                     match next {
                         Some((seq, payload)) => {
-                            self.publish(Sent::Restored { stream, seq: Some(seq) }, &channel.topic, payload);
-                            self.count_rate(now);
+                            self.publish(Sent::Restored { stream, seq: Some(seq) }, &channel.topic, payload, now);
                         }
                         // One is on its way.
                         None if pending > 0 => {}
                         None => {
                             self.restored[stream].step = Step::Bye;
-                            self.say_restored_bye(Sent::Restored { stream, seq: None }, &channel);
+                            self.say_restored_bye(Sent::Restored { stream, seq: None }, &channel, now);
                         }
                     }
                 }
                 Step::Lingering(until) if until <= now => {
                     self.restored[stream].step = Step::Done;
-                    self.say_restored_bye(Sent::Other, &channel);
+                    self.say_restored_bye(Sent::Other, &channel, now);
                 }
                 Step::Bye | Step::Lingering(_) | Step::Done => {}
             }
         }
     }
 
-    fn say_restored_bye(&mut self, what: Sent, channel: &Channel) {
+    fn say_restored_bye(&mut self, what: Sent, channel: &Channel, now: Nanos) {
         let bye = channel.outbox.lock().bye();
         if let Some(payload) = bye {
-            self.publish(what, &channel.topic, payload);
+            self.publish(what, &channel.topic, payload, now);
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::closing::Closing;
+use super::denied;
+use super::quotas::Pace;
 use super::restored::Restored;
 use super::topic::{Subscription, Topic, Waiting};
 use super::{Channel, Command, Shared, Target};
@@ -37,9 +39,7 @@ const LASTING: Nanos = SECOND;
 const FAILURES_SHORT: u32 = 3;
 /// A connection under a client id of the user's choice that ends sooner was perhaps taken over by another client.
 const SOON: Nanos = 10 * SECOND;
-/// Nor sooner than this where only a person can mend it: wrong credentials, a client id in use.
-const LEAST_BACKOFF_REFUSED: Nanos = SECOND;
-/// Doublings that such a refusal starts with.
+/// Doublings that a refusal which only a person can mend starts with: wrong credentials, a client id in use.
 const FAILURES_REFUSED: u32 = 5;
 const FAILURES_PUSHED_OUT: u32 = 2;
 /// A publication that the broker refused is sent again after this.
@@ -51,8 +51,6 @@ const SWEEP_EVERY: Nanos = 60 * SECOND;
 const SWEEP_MOST: usize = 10_000;
 /// Brokers take at least this many filters in one SUBSCRIBE (AWS IoT Core's quota).
 const FILTERS_PER_SUBSCRIBE: usize = 8;
-/// How far `max_publish_rate` may be run ahead of.
-const RATE_BURST: Nanos = SECOND / 10;
 
 /// Someone who waits for an acknowledgement.
 struct Awaiting {
@@ -104,13 +102,14 @@ pub struct Session {
     pub(super) by_topic: HashMap<Arc<str>, usize>,
     /// What dead processes left, by `outbox_dir`.
     pub(super) restored: Vec<Restored>,
-    probe_topic: String,
+    pub(super) probe_topic: String,
     pub(super) prober: Prober,
     /// Send time of the newest probe that came back; 0 before the first.
     newest_proof: Nanos,
     live: bool,
     next_id: u64,
-    pub(super) sent: HashMap<u64, Sent>,
+    /// Publications without an answer, and when each was sent.
+    pub(super) sent: HashMap<u64, (Sent, Nanos)>,
     subscribes: HashMap<u64, Vec<Arc<str>>>,
     alarms: Vec<(Nanos, oneshot::Sender<()>)>,
     awaiting: Vec<Awaiting>,
@@ -118,8 +117,17 @@ pub struct Session {
     pub(super) ended: bool,
     suspension_check: Nanos,
     suspended: Nanos,
-    /// Theoretical arrival time of the publish rate (GCRA, ITU-T I.371).
-    rate_at: Nanos,
+    pub(super) pace: Pace,
+    /// Whose turn it is to publish first, when not all may.
+    turn: usize,
+    /// Publications of this connection that were never answered, and the next look for such.
+    dropped: usize,
+    dropped_check: Nanos,
+    /// The newest attempt at a connection.
+    attempted: Nanos,
+    /// Whether a probe came back on this connection, and how many in a row ended before one did.
+    pub(super) proved: bool,
+    unproved: u32,
     /// Makes this client's jitter its own, and a simulation repeatable.
     salt: u64,
     logged: HashMap<&'static str, Nanos>,
@@ -166,7 +174,13 @@ impl Session {
             ended: false,
             suspension_check: now,
             suspended,
-            rate_at: 0,
+            pace: Pace::new(&shared.quotas),
+            turn: 0,
+            dropped: 0,
+            dropped_check: Nanos::MAX,
+            attempted: 0,
+            proved: false,
+            unproved: 0,
             salt: hasher.finish(),
             logged: HashMap::new(),
             reason: "not connected yet".into(),
@@ -249,6 +263,8 @@ impl Session {
 
     fn connected(&mut self) {
         self.shared.state.lock().connects += 1;
+        self.proved = false;
+        self.dropped = 0;
         self.reason = "waiting for the first probe to return".into();
         self.phase = Phase::Subscribing(0);
         self.subscribe((0..self.topics.len()).collect(), true);
@@ -304,6 +320,7 @@ impl Session {
                 self.phase = Phase::Up;
                 self.up_since = now;
                 self.prober.connected(now);
+                self.dropped_check = self.shared.quotas.dropped.map_or(Nanos::MAX, |(after, _)| now + after);
                 // Those opened while the answers were under way.
                 let late = |topic: &Topic| topic.subscription == Subscription::None;
                 let late: Vec<usize> = (0..self.topics.len()).filter(|&i| late(&self.topics[i])).collect();
@@ -328,6 +345,10 @@ impl Session {
 
     fn lost(&mut self, error: Error, now: Nanos) {
         let was_up = matches!(self.phase, Phase::Up);
+        let denied = self.denied(&error);
+        let said = error.kind() == ErrorKind::Auth;
+        let error = denied.unwrap_or(error);
+        self.unproved = if self.proved || matches!(self.phase, Phase::Connecting) { 0 } else { self.unproved + 1 };
         self.prober.disconnected();
         self.sent.clear();
         self.subscribes.clear();
@@ -336,6 +357,7 @@ impl Session {
             topic.proofs.disconnected();
             topic.streams.new_connection();
             topic.channel.outbox.lock().disconnected();
+            topic.in_flight = None;
             topic.hello_due = None;
             topic.introduction_due = None;
         }
@@ -349,7 +371,11 @@ impl Session {
         }
         // Not every broker says why it pushes a client out (mosquitto 2.0.11 does not).
         let pushed_out = was_up && self.shared.config.client_id.is_some() && now < self.up_since + SOON;
-        let refused = pushed_out || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Config);
+        let refused = match error.kind() {
+            ErrorKind::Config => true,
+            ErrorKind::Auth => said || self.unproved >= denied::IN_A_ROW,
+            _ => pushed_out,
+        };
         self.failures = match (refused, was_up) {
             _ if pushed_out => self.failures.max(FAILURES_PUSHED_OUT).saturating_add(1),
             (true, _) => self.failures.max(FAILURES_REFUSED).saturating_add(1),
@@ -357,9 +383,11 @@ impl Session {
             (false, true) => (self.failures + 1).min(FAILURES_SHORT),
             (false, false) => self.failures.saturating_add(1),
         };
-        let limit = (FIRST_BACKOFF << self.failures.min(16)).min(LAST_BACKOFF);
-        let least = if refused { LEAST_BACKOFF_REFUSED } else { LEAST_BACKOFF };
-        self.phase = Phase::Waiting(now + least + random(self.salt ^ now) % limit);
+        let quotas = &self.shared.quotas;
+        let (least, last) = if refused { quotas.refused_backoff } else { (LEAST_BACKOFF, LAST_BACKOFF) };
+        let limit = (FIRST_BACKOFF << self.failures.min(16)).max(least).min(last);
+        let soonest = (now + least).max(self.attempted + quotas.between_connects);
+        self.phase = Phase::Waiting(soonest + random(self.salt ^ now) % limit);
         self.reason = error.message().to_owned();
         if let (true, Some(id)) = (pushed_out, &self.shared.config.client_id) {
             self.reason += &format!(
@@ -374,14 +402,16 @@ impl Session {
     }
 
     fn published(&mut self, id: u64, result: Result<()>, now: Nanos) {
-        match (self.sent.remove(&id), result) {
+        match (self.sent.remove(&id).map(|(what, _)| what), result) {
             (Some(Sent::Data { topic, seq }), Ok(())) => {
+                self.topics[topic].answered(seq);
                 self.topics[topic].channel.acknowledged(seq, now);
                 self.settle_awaiting(now);
             }
             (Some(Sent::Restored { stream, seq }), result) => self.restored_published(stream, seq, result, now),
             (Some(Sent::Data { topic, seq }), Err(error)) => {
                 let topic = &mut self.topics[topic];
+                topic.answered(seq);
                 topic.channel.outbox.lock().failed(seq);
                 topic.held_until = now + RETRY_AFTER;
                 self.log_refused(&error, now);
@@ -437,6 +467,7 @@ impl Session {
         let counter = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
         let Some(returned) = counter.and_then(|counter| self.prober.returned(counter)) else { return };
         self.newest_proof = returned.sent_at.max(self.newest_proof);
+        self.proved = true;
         for topic in &mut self.topics {
             topic.probed(returned, &self.shared, now);
         }
@@ -461,28 +492,32 @@ impl Session {
         at(self.ready.as_ref().map(|_| self.ready_by));
         at(self.prober.due());
         at(self.live.then(|| self.proof_ends() + 1));
-        at(self.closing.as_ref().map(Closing::due));
+        at(self.closing.as_ref().map(|closing| closing.due(self.pace.due().filter(|at| *at > now))));
         at(self.alarms.iter().map(|(t, _)| *t).min());
         at(self.awaiting.iter().map(|a| a.deadline).min());
         let up = matches!(self.phase, Phase::Up);
-        let rate = self.rate_gap().map(|_| self.rate_at.saturating_sub(RATE_BURST));
+        let rate = self.pace.due();
+        // What cannot be sent yet is not due: an answer of the broker comes first.
+        let may_send = self.may_send(now) || rate.is_some_and(|at| at > now);
         for topic in &self.topics {
             at(topic.streams.due());
             at(topic.waiting.iter().map(|w| w.deadline).min());
-            // What cannot be sent yet is not due: an answer of the broker comes first.
             if up && topic.may_publish() {
-                at(topic.hello_due);
-                at(topic.introduction_due);
                 let outbox = topic.channel.outbox.lock();
-                at(outbox.due());
-                if outbox.pending() > 0 {
+                if may_send {
+                    let says = [topic.hello_due, topic.introduction_due, outbox.due()];
+                    at(says.into_iter().flatten().min().map(|due| due.max(rate.unwrap_or(0))));
+                }
+                if outbox.pending() > 0 || topic.beat_when_empty {
                     at((topic.held_until > now).then_some(topic.held_until));
                     at(rate.filter(|at| *at > now));
+                    at(self.resend_due(topic));
                 }
             }
         }
         if up {
             self.restored.iter().for_each(|stream| at(stream.due(rate, now)));
+            at(Some(self.dropped_check));
         }
         due
     }
@@ -504,6 +539,7 @@ impl Session {
         if let Phase::Waiting(retry) = self.phase {
             if now >= retry {
                 self.phase = Phase::Connecting;
+                self.attempted = now;
                 self.transport.connect();
             }
         }
@@ -552,22 +588,33 @@ impl Session {
     /// Probe, hello, data, heartbeat: in this order at the start of a session (rule 6), and probes and heartbeats first always.
     fn send(&mut self, now: Nanos) {
         if self.prober.due().is_some_and(|due| now >= due) {
-            let counter = self.prober.send(now);
-            let id = self.publish_id(Sent::Other);
-            self.transport.publish(id, &self.probe_topic, counter.to_string().into_bytes());
+            let payload = self.prober.send(now).to_string().into_bytes();
+            let topic = self.probe_topic.clone();
+            self.publish(Sent::Other, &topic, payload, now);
         }
-        self.send_restored(now);
+        self.send_again(now);
         for i in 0..self.topics.len() {
             if self.topics[i].may_publish() {
-                self.send_topic(i, now);
+                self.send_news(i, now);
+            }
+        }
+        self.send_restored(now);
+        // In turn, so that a busy cache does not keep the others waiting where the pace is limited.
+        let (first, count) = (self.turn, self.topics.len());
+        for i in (first..first + count).map(|i| i % count) {
+            if self.topics[i].may_publish() {
+                self.send_data(i, now);
             }
         }
     }
 
-    fn send_topic(&mut self, i: usize, now: Nanos) {
+    /// `hello`, and the heartbeat that the schedule wants.
+    fn send_news(&mut self, i: usize, now: Nanos) {
         let topic = &mut self.topics[i];
         let name = topic.channel.topic.clone();
-        if [topic.hello_due, topic.introduction_due].into_iter().flatten().any(|due| now >= due) {
+        let hello_due = [topic.hello_due, topic.introduction_due].into_iter().flatten().any(|due| now >= due);
+        if hello_due && self.may_send(now) {
+            let topic = &mut self.topics[i];
             topic.hello_due = Some(now + HELLO_EVERY);
             topic.introduction_due = None;
             topic.last_hello = Some(now);
@@ -577,58 +624,80 @@ impl Session {
                 src: Some(self.shared.src.clone()),
                 ..Message::default()
             };
-            self.publish(Sent::Other, &name, message::encode(&hello));
+            self.publish(Sent::Other, &name, message::encode(&hello), now);
         }
         let channel = self.topics[i].channel.clone();
-        let beat = channel.outbox.lock().poll(now);
-        if beat {
-            self.heartbeat(&channel);
+        if self.may_send(now) && channel.outbox.lock().poll(now) {
+            self.heartbeat(&channel, now);
         }
+    }
+
+    fn send_data(&mut self, i: usize, now: Nanos) {
+        let channel = self.topics[i].channel.clone();
         if self.topics[i].held_until <= now && self.may_send(now) {
             self.topics[i].held_until = 0;
             let next = channel.outbox.lock().next();
             if let Some((seq, payload)) = next {
-                self.publish(Sent::Data { topic: i, seq }, &name, payload);
-                self.count_rate(now);
+                self.topics[i].in_flight = Some((seq, now));
+                self.turn = i + 1;
+                self.publish(Sent::Data { topic: i, seq }, &channel.topic, payload, now);
             }
         }
-        if self.topics[i].beat_when_empty && channel.outbox.lock().pending() == 0 {
+        if self.topics[i].beat_when_empty && self.may_send(now) && channel.outbox.lock().pending() == 0 {
             self.topics[i].beat_when_empty = false;
-            self.heartbeat(&channel);
+            self.heartbeat(&channel, now);
         }
     }
 
-    fn heartbeat(&mut self, channel: &Channel) {
+    fn heartbeat(&mut self, channel: &Channel, now: Nanos) {
         let payload = channel.outbox.lock().heartbeat();
         if let Some(payload) = payload {
-            self.publish(Sent::Other, &channel.topic, payload);
+            self.publish(Sent::Other, &channel.topic, payload, now);
         }
     }
 
-    /// Nanoseconds between two publications at `max_publish_rate`.
-    fn rate_gap(&self) -> Option<Nanos> {
-        self.shared.config.max_publish_rate.map(|rate| SECOND / Nanos::from(rate))
+    /// Hands out again what a broker with quotas has taken from the connection and not answered: it has dropped it.
+    fn send_again(&mut self, now: Nanos) {
+        for i in 0..self.topics.len() {
+            if self.resend_due(&self.topics[i]).is_some_and(|due| now >= due) {
+                if let Some((seq, _)) = self.topics[i].in_flight.take() {
+                    self.topics[i].channel.outbox.lock().failed(seq);
+                }
+            }
+        }
+        let Some((after, most)) = self.shared.quotas.dropped else { return };
+        if now < self.dropped_check {
+            return;
+        }
+        self.dropped_check = now + after;
+        for (_, (what, _)) in self.sent.extract_if(|_, (_, at)| *at + after <= now).collect::<Vec<_>>() {
+            self.dropped += 1;
+            if let Sent::Restored { stream, seq } = what {
+                let error =
+                    Error::new(ErrorKind::Timeout, "the broker did not answer; it drops what is above its limits");
+                self.restored_published(stream, seq, Err(error), now);
+            }
+        }
+        if self.dropped >= most {
+            self.dropped = 0;
+            self.transport.disconnect(Duration::ZERO);
+        }
+    }
+
+    /// When what is in flight on a topic is handed out again for want of an answer.
+    fn resend_due(&self, topic: &Topic) -> Option<Nanos> {
+        Some(topic.in_flight?.1 + self.shared.quotas.resend_after?)
     }
 
     pub(super) fn may_send(&self, now: Nanos) -> bool {
-        self.rate_gap().is_none() || self.rate_at <= now + RATE_BURST
+        self.pace.allows(self.sent.len(), now)
     }
 
-    pub(super) fn count_rate(&mut self, now: Nanos) {
-        if let Some(gap) = self.rate_gap() {
-            self.rate_at = self.rate_at.max(now) + gap;
-        }
-    }
-
-    pub(super) fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>) {
-        let id = self.publish_id(what);
-        self.transport.publish(id, topic, payload);
-    }
-
-    fn publish_id(&mut self, what: Sent) -> u64 {
+    pub(super) fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>, now: Nanos) {
         let id = self.id();
-        self.sent.insert(id, what);
-        id
+        self.pace.count(payload.len(), now);
+        self.sent.insert(id, (what, now));
+        self.transport.publish(id, topic, payload);
     }
 
     fn id(&mut self) -> u64 {

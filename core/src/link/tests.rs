@@ -1,5 +1,7 @@
 //! The link's rules with a broker of the test's own and a clock that the test turns: silence, refusals, the end, a flood.
 
+mod aws;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
@@ -40,6 +42,16 @@ impl Target for Held {
 }
 
 impl Held {
+    fn new(shared: &Shared) -> Arc<Held> {
+        let freshness = Arc::new(Freshness::new(shared.bounds));
+        let lifetime = Lifetime { ttl: Duration::from_secs(86_400), negative_ttl: None, jitter: 0.0 };
+        Arc::new(Held {
+            fill: Fill::new(Store::new(100, freshness.clone()), lifetime, Duration::from_secs(300)),
+            freshness,
+            counters: Counters::default(),
+        })
+    }
+
     fn has(&self, key: &str, now: Nanos) -> bool {
         matches!(self.fill.store().get(key, || now), Lookup::Hit(_))
     }
@@ -91,6 +103,10 @@ enum Broker {
     Refuses(Error),
     /// Lets the client in, and ends the connection at its first publication.
     PushesOut(Error),
+    /// Lets the client in, and ends the connection when it subscribes.
+    HangsUpOnSubscribe,
+    /// Neither acknowledges nor routes so many data messages.
+    Drops(usize),
 }
 
 struct Rig {
@@ -105,15 +121,23 @@ struct Rig {
     connects: Vec<Nanos>,
     byes: Vec<Nanos>,
     hellos: Vec<Nanos>,
+    /// All publications: when, and what.
+    published: Vec<(Nanos, String)>,
+    /// Turns of the loop.
+    turns: usize,
     disconnected: bool,
 }
 
 impl Rig {
     fn new(broker: Broker) -> Rig {
+        Rig::at("memory://", broker)
+    }
+
+    fn at(url: &str, broker: Broker) -> Rig {
         let config = ClientConfig {
             staleness_bound: Duration::from_nanos(B),
             lazy: true,
-            url: "memory://".into(),
+            url: url.into(),
             ..ClientConfig::default()
         };
         let (shared, commands) = Shared::new(config, "me").unwrap();
@@ -121,24 +145,40 @@ impl Rig {
         let now = 1_000 * S;
         let mut session =
             Session::new(shared.clone(), Box::new(Requests(requests.clone())), oneshot::channel().0, now, 0);
-        let freshness = Arc::new(Freshness::new(shared.bounds));
-        let lifetime = Lifetime { ttl: Duration::from_secs(86_400), negative_ttl: None, jitter: 0.0 };
-        let cache = Arc::new(Held {
-            fill: Fill::new(Store::new(100, freshness.clone()), lifetime, Duration::from_secs(300)),
-            freshness,
-            counters: Counters::default(),
-        });
+        let cache = Held::new(&shared);
         let channel = Arc::new(Channel::new(&shared, "n"));
         session.command(Command::Open { target: cache.clone(), channel: channel.clone() }, now);
-        let (connects, byes, hellos) = (Vec::new(), Vec::new(), Vec::new());
-        let disconnected = false;
-        Rig { session, shared, commands, requests, cache, channel, broker, now, connects, byes, hellos, disconnected }
+        Rig {
+            session,
+            shared,
+            commands,
+            requests,
+            cache,
+            channel,
+            broker,
+            now,
+            connects: Vec::new(),
+            byes: Vec::new(),
+            hellos: Vec::new(),
+            published: Vec::new(),
+            turns: 0,
+            disconnected: false,
+        }
+    }
+
+    /// Opens one more cache.
+    fn open(&mut self, namespace: &str) -> Arc<Channel> {
+        let channel = Arc::new(Channel::new(&self.shared, namespace));
+        let command = Command::Open { target: Held::new(&self.shared), channel: channel.clone() };
+        self.session.command(command, self.now);
+        channel
     }
 
     fn run(&mut self, time: Nanos) {
         let end = self.now + time;
         while !self.session.ended() {
             self.session.tick(self.now, || 0);
+            self.turns += 1;
             if self.answer() {
                 continue;
             }
@@ -168,13 +208,22 @@ impl Rig {
                     let denied = || Err(Error::new(ErrorKind::Auth, "denied"));
                     self.event(Event::Subscribed { id, results: (0..n).map(|_| denied()).collect() });
                 }
+                (Request::Subscribe(..), Broker::HangsUpOnSubscribe) => {
+                    self.event(Event::Lost(Error::new(ErrorKind::Connect, "the connection was lost")));
+                    return true;
+                }
                 (Request::Subscribe(id, n), _) => self.event(Event::Subscribed { id, results: vec![Ok(()); n] }),
                 (Request::Publish(..), Broker::PushesOut(why)) => {
                     // Nothing is answered after it.
                     self.event(Event::Lost(why));
                     return true;
                 }
+                (Request::Publish(_, topic, payload), Broker::Drops(left @ 1..)) if !topic.contains("_probe") => {
+                    self.published.push((self.now, String::from_utf8(payload).unwrap()));
+                    self.broker = Broker::Drops(left - 1);
+                }
                 (Request::Publish(id, topic, payload), broker) => {
+                    self.published.push((self.now, String::from_utf8_lossy(&payload).into_owned()));
                     if std::str::from_utf8(&payload).is_ok_and(|text| text.contains("\"bye\":true")) {
                         self.byes.push(self.now);
                     }

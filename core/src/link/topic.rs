@@ -23,6 +23,8 @@ pub(super) struct Topic {
     pub subscription: Subscription,
     /// Publications wait until then, after a refusal.
     pub held_until: Nanos,
+    /// The number in flight, and when it was sent.
+    pub in_flight: Option<(u64, Nanos)>,
     /// A heartbeat is wanted once the outbox is empty, at the start of a session.
     pub beat_when_empty: bool,
     pub hello_due: Option<Nanos>,
@@ -60,6 +62,7 @@ impl Topic {
             proofs: Proofs::default(),
             subscription: Subscription::None,
             held_until: 0,
+            in_flight: None,
             beat_when_empty: false,
             hello_due: None,
             last_hello: None,
@@ -102,6 +105,11 @@ impl Topic {
         }
         self.target.tell_remote(&message.ops, message.src.as_ref(), message.stamp.as_ref().map(|s| s.seq));
         self.settle_waiting(now);
+    }
+
+    /// The broker answered number `seq`, be it an earlier copy of it.
+    pub fn answered(&mut self, seq: u64) {
+        self.in_flight = self.in_flight.filter(|(number, _)| *number != seq);
     }
 
     /// Whether data may go out: also where the broker lets this client publish and not subscribe.

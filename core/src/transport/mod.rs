@@ -4,6 +4,7 @@
 //! It retries nothing and knows nothing of caches: when to connect again, what to send and what a message means is
 //! the link's business.
 
+mod aws;
 mod memory;
 mod mqtt;
 
@@ -83,7 +84,7 @@ pub fn open(config: &ClientConfig, client_id: &str, events: UnboundedSender<Even
     let endpoint = config.endpoint()?;
     Ok(match endpoint.scheme {
         Scheme::Memory => Box::new(memory::Memory::new(&endpoint.host, events)),
-        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => {
+        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss | Scheme::AwsIot => {
             Box::new(mqtt::Mqtt::new(config, endpoint, client_id, events)?)
         }
     })

@@ -7,7 +7,7 @@
 mod explain;
 mod paho;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::paho::{Client, Failure, Listener, WebSocketTurn};
+use super::aws::Access;
 use super::{ended_by_us, not_connected, Event, Transport};
 use crate::config::{ClientConfig, Endpoint, MqttVersion, Scheme};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,8 @@ pub(super) struct Mqtt {
 /// Where to connect and how.
 struct Target {
     endpoint: Endpoint,
+    /// With `awsiot://`.
+    access: Option<Access>,
     options: paho::Options,
     connect_timeout: Duration,
 }
@@ -257,7 +260,11 @@ impl Attempt {
                 None => return self.end(explain::another_websocket(&self.target)),
             },
         };
-        if let Err(failure) = self.start() {
+        let uri = match self.target.uri(self.deadline) {
+            Ok(uri) => uri,
+            Err(e) => return self.end(e),
+        };
+        if let Err(failure) = self.start(&uri) {
             self.end(explain::unsent(format_args!("the request to connect to {}", self.target.endpoint), &failure));
         }
         let failure = self.wait();
@@ -274,13 +281,13 @@ impl Attempt {
         }
     }
 
-    fn start(self: &Arc<Self>) -> Result<(), Failure> {
+    fn start(self: &Arc<Self>, uri: &CStr) -> Result<(), Failure> {
         // Held until the client is in its place: whoever hears `Connected` finds it there.
         let mut place = self.client.lock();
         if matches!(self.state.lock().phase, Phase::Ended) {
             return Ok(());
         }
-        let client = Client::new(&self.target.options, Arc::clone(self) as Arc<dyn Listener>)?;
+        let client = Client::new(uri, &self.target.options, Arc::clone(self) as Arc<dyn Listener>)?;
         client.connect(&self.target.options)?;
         *place = Some(client);
         Ok(())
@@ -450,18 +457,35 @@ impl Drop for Running {
 impl Target {
     fn new(config: &ClientConfig, endpoint: Endpoint, client_id: &str) -> Result<Target> {
         let v5 = config.mqtt_version == MqttVersion::V5;
+        let access = (endpoint.scheme == Scheme::AwsIot).then(|| Access::new(config, &endpoint));
+        let username = match &access {
+            Some(access) => access.username(config.username.as_deref()),
+            None => config.username.clone(),
+        };
         let options = paho::Options {
-            uri: text("url", &uri(&endpoint))?,
             client_id: text("client_id", client_id)?,
             v5,
-            websocket: matches!(endpoint.scheme, Scheme::Ws | Scheme::Wss),
+            websocket: matches!(endpoint.scheme, Scheme::Ws | Scheme::Wss)
+                || access.as_ref().is_some_and(Access::websocket),
             keep_alive_s: i32::try_from(config.keep_alive.as_secs()).unwrap_or(i32::MAX),
             connect_timeout_s: i32::try_from(config.connect_timeout.as_secs() + 60).unwrap_or(i32::MAX),
-            username: config.username.as_deref().map(|name| text("username", name)).transpose()?,
+            username: username.map(|name| text("username", &name)).transpose()?,
             password: config.password.as_ref().map(|p| p.clone().into_bytes()),
-            tls: endpoint.scheme.is_tls().then(|| tls(config)).transpose()?,
+            tls: endpoint.scheme.is_tls().then(|| tls(config, access.as_ref())).transpose()?,
         };
-        Ok(Target { endpoint, options, connect_timeout: config.connect_timeout })
+        Ok(Target { endpoint, access, options, connect_timeout: config.connect_timeout })
+    }
+
+    /// The library's spelling of where to connect; with a signature, a new one each time.
+    fn uri(&self, deadline: Instant) -> Result<CString> {
+        let mut endpoint = self.endpoint.clone();
+        if let Some(access) = &self.access {
+            endpoint.scheme = if access.websocket() { Scheme::Wss } else { Scheme::Mqtts };
+            if access.websocket() {
+                endpoint.path = access.signed_path(deadline)?;
+            }
+        }
+        text("url", &uri(&endpoint))
     }
 
     fn sends_certificate(&self) -> bool {
@@ -494,15 +518,16 @@ fn uri(endpoint: &Endpoint) -> String {
     match scheme {
         Scheme::Ws => format!("ws://{bracketed}:{port}{path}"),
         Scheme::Wss => format!("wss://{bracketed}:{port}{path}"),
-        Scheme::Mqtts => format!("mqtts://{host}:{port}"),
+        Scheme::Mqtts | Scheme::AwsIot => format!("mqtts://{host}:{port}"),
         Scheme::Mqtt | Scheme::Memory => format!("mqtt://{host}:{port}"),
     }
 }
 
-fn tls(config: &ClientConfig) -> Result<paho::Tls> {
+fn tls(config: &ClientConfig, access: Option<&Access>) -> Result<paho::Tls> {
     let file = |name: &str, path: &Option<std::path::PathBuf>| path.as_deref().map(|p| readable(name, p)).transpose();
     let mut alpn = Vec::new();
-    for name in &config.tls.alpn {
+    let by_profile = access.and_then(Access::alpn).filter(|_| config.tls.alpn.is_empty());
+    for name in config.tls.alpn.iter().map(String::as_str).chain(by_profile) {
         if name.is_empty() || name.len() > 255 {
             return Err(Error::config(format!("option `tls.alpn` must hold names of 1 to 255 bytes, not {name:?}")));
         }

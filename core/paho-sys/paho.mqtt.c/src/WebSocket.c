@@ -393,6 +393,7 @@ int WebSocket_connect( networkHandles *net, int ssl, const char *uri)
 	int headers_buf_len = 0;
 	size_t hostname_len;
 	int port = 80;
+	char port_text[8] = "";
 	const char *topic = NULL;
 #if defined(_WIN32)
 	UUID uuid;
@@ -433,6 +434,10 @@ int WebSocket_connect( networkHandles *net, int ssl, const char *uri)
 
 	hostname_len = MQTTProtocol_addressPort(uri, &port, &topic, ssl ? WSS_DEFAULT_PORT : WS_DEFAULT_PORT);
 
+	/* RFC 9110 section 4.2: a default port is left out; AWS signs the host without it */
+	if ( port != (ssl ? WSS_DEFAULT_PORT : WS_DEFAULT_PORT) )
+		snprintf( port_text, sizeof(port_text), ":%d", port );
+
 	/* if no topic, use default */
 	if ( !topic )
 		topic = "/mqtt";
@@ -468,23 +473,23 @@ int WebSocket_connect( networkHandles *net, int ssl, const char *uri)
 	{
 		buf_len = snprintf( buf, (size_t)buf_len,
 			"GET %s HTTP/1.1\r\n"
-			"Host: %.*s:%d\r\n"
+			"Host: %.*s%s\r\n"
 			"Upgrade: websocket\r\n"
 			"Connection: Upgrade\r\n"
-			"Origin: %s://%.*s:%d\r\n"
+			"Origin: %s://%.*s%s\r\n"
 			"Sec-WebSocket-Key: %s\r\n"
 			"Sec-WebSocket-Version: 13\r\n"
 			"Sec-WebSocket-Protocol: mqtt\r\n"
 			"%s"
 			"\r\n", topic,
-			(int)hostname_len, uri, port,
+			(int)hostname_len, uri, port_text,
 #if defined(OPENSSL)
 			HTTP_PROTOCOL(net->ssl),
 #else
 			HTTP_PROTOCOL(0),
 #endif
 			
-			(int)hostname_len, uri, port,
+			(int)hostname_len, uri, port_text,
 			net->websocket_key,
 			headers_buf ? headers_buf : "");
 

@@ -67,7 +67,6 @@ pub(super) struct WebSocketTurn(());
 
 /// What a connection is made with. All strings are copied by the library when it connects.
 pub(super) struct Options {
-    pub uri: CString,
     pub client_id: CString,
     pub v5: bool,
     pub websocket: bool,
@@ -205,7 +204,7 @@ pub(super) fn reason_text(reason: u8) -> String {
 
 impl Client {
     /// A client with its callbacks set, not connected.
-    pub(super) fn new(options: &Options, listener: Arc<dyn Listener>) -> Result<Client, Failure> {
+    pub(super) fn new(uri: &CStr, options: &Options, listener: Arc<dyn Listener>) -> Result<Client, Failure> {
         let mut create = ffi::MQTTAsync_createOptions {
             MQTTVersion: version(options.v5),
             // The outbox bounds what is under way, far below this. The library searches its queue for each message, and
@@ -222,7 +221,7 @@ impl Client {
         check(unsafe {
             ffi::MQTTAsync_createWithOptions(
                 &mut handle,
-                options.uri.as_ptr(),
+                uri.as_ptr(),
                 options.client_id.as_ptr(),
                 ffi::MQTTCLIENT_PERSISTENCE_NONE,
                 ptr::null_mut(),

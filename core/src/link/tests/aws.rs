@@ -1,0 +1,142 @@
+//! What AWS IoT Core asks of one connection.
+
+use super::*;
+
+const AWS: &str = "awsiot://a-ats.iot.eu-west-1.amazonaws.com";
+
+impl Rig {
+    /// The most publications in any second.
+    fn busiest_second(&self) -> usize {
+        let at: Vec<Nanos> = self.published.iter().map(|(at, _)| *at).collect();
+        at.iter().map(|from| at.iter().filter(|t| (*from..from + S).contains(*t)).count()).max().unwrap_or(0)
+    }
+
+    fn full() -> (Rig, Vec<Arc<Channel>>) {
+        let mut rig = Rig::at(AWS, Broker::Healthy);
+        let mut channels = vec![rig.channel.clone()];
+        channels.extend((1..49).map(|i| rig.open(&format!("n{i}"))));
+        (rig, channels)
+    }
+}
+
+#[test]
+fn a_client_full_of_caches_never_publishes_faster_than_aws_takes_and_says_all() {
+    let (mut rig, channels) = Rig::full();
+    rig.run(2 * S);
+    assert_eq!(rig.hellos.len(), 49, "every cache has said hello");
+    for i in 0..2_000 {
+        for channel in &channels {
+            channel.push(Operations { keys: vec![(format!("k{i}"), None)], ..Operations::default() });
+        }
+        rig.run(MS);
+    }
+    rig.run(20 * S);
+    assert!(channels.iter().all(|c| c.outbox.lock().pending() == 0), "all was sent");
+    let heartbeats =
+        rig.published.iter().filter(|(at, m)| *at > 1_003 * S && !m.contains("keys") && m.contains("seq")).count();
+    assert!(heartbeats >= 49 * 2, "{heartbeats}");
+    // Of 49 streams that end, one after the other.
+    rig.session.command(Command::Close { timeout: Duration::from_secs(60), reply: None }, rig.now);
+    rig.run(60 * S);
+    assert_eq!(rig.byes.len(), 2 * 49);
+    assert!(rig.session.ended());
+    let most = rig.busiest_second();
+    assert!((50..=100).contains(&most), "{most} publications in one second");
+    assert!(rig.turns < 50_000, "{} turns of the loop in 84 s: it spins", rig.turns);
+}
+
+#[test]
+fn a_cache_waits_for_no_busier_one_when_the_pace_is_limited() {
+    let (mut rig, channels) = Rig::full();
+    rig.run(5 * S);
+    let begin = rig.now;
+    channels[48].push(Operations { keys: vec![("quiet".into(), None)], ..Operations::default() });
+    while channels[48].outbox.lock().pending() > 0 {
+        for channel in &channels[..48] {
+            channel.push(Operations { keys: vec![(format!("k{}", rig.now), None)], ..Operations::default() });
+        }
+        rig.run(MS);
+        assert!(rig.now < begin + 3 * S, "it waits for ever");
+    }
+}
+
+#[test]
+fn what_is_dropped_without_an_answer_is_sent_again_under_its_number() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    rig.run(S);
+    rig.broker = Broker::Drops(2);
+    rig.published.clear();
+    let seq = rig.channel.push(Operations { keys: vec![("k".into(), None)], ..Operations::default() });
+    rig.run(4 * S);
+    assert_eq!(rig.channel.acked(), 0);
+    rig.run(8 * S);
+    assert_eq!(rig.channel.acked(), seq, "the third copy was acknowledged");
+    let copies: Vec<_> = rig.published.iter().filter(|(_, m)| m.contains("\"keys\"")).collect();
+    assert_eq!(copies.len(), 3);
+    assert!(copies.iter().all(|(_, m)| *m == copies[0].1), "{copies:?}");
+}
+
+#[test]
+fn a_connection_that_swallows_publications_is_replaced() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    rig.run(S);
+    rig.broker = Broker::Drops(usize::MAX);
+    rig.channel.push(Operations { keys: vec![("k".into(), None)], ..Operations::default() });
+    rig.run(300 * S);
+    assert!(rig.disconnected);
+}
+
+#[test]
+fn a_policy_that_denies_is_named_and_asked_again_after_minutes() {
+    let mut rig = Rig::at(AWS, Broker::HangsUpOnSubscribe);
+    rig.run(S);
+    let reason = rig.shared.status().reason;
+    assert!(reason.contains("`iot:Subscribe` on `topicfilter/cache/invalidate`"), "{reason}");
+    rig.run(30 * 60 * S);
+    let gaps: Vec<Nanos> = rig.connects.windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(gaps[0] >= S && gaps[0] < 10 * S, "the first time it may be the network: {gaps:?}");
+    assert!(gaps[1..].iter().all(|gap| (60 * S..=360 * S).contains(gap)), "{gaps:?}");
+    assert!(gaps.len() > 4, "{gaps:?}");
+
+    let silent = Error::new(ErrorKind::Connect, "the connection was lost");
+    let mut rig = Rig::at(AWS, Broker::PushesOut(silent));
+    rig.run(S);
+    let reason = rig.shared.status().reason;
+    assert!(reason.contains("`iot:Publish`") && reason.contains("_probe/me"), "{reason}");
+
+    let mut rig = Rig::at(AWS, Broker::Refuses(Error::new(ErrorKind::Auth, "not authorized")));
+    rig.run(S);
+    let reason = rig.shared.status().reason;
+    assert!(reason.contains("`iot:Connect` on `client/me`"), "{reason}");
+    rig.run(20 * 60 * S);
+    assert!(rig.connects.windows(2).all(|w| w[1] - w[0] >= 60 * S));
+}
+
+#[test]
+fn a_connection_that_is_lost_again_and_again_is_made_once_a_second_at_most() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    for _ in 0..20 {
+        rig.run(S / 2);
+        if rig.state() == LinkState::Live {
+            rig.event(Event::Lost(Error::new(ErrorKind::Connect, "the connection was lost")));
+        }
+    }
+    assert!(rig.connects.len() > 3);
+    assert!(rig.connects.windows(2).all(|w| w[1] - w[0] >= S), "{:?}", rig.connects);
+}
+
+#[test]
+fn other_brokers_have_no_such_limits() {
+    let mut rig = Rig::new(Broker::HangsUpOnSubscribe);
+    rig.run(60 * S);
+    assert!(!rig.shared.status().reason.contains("iot:"));
+    assert!(rig.connects.len() > 4);
+    let mut rig = Rig::new(Broker::Healthy);
+    let channels: Vec<_> = (0..200).map(|i| rig.open(&format!("n{i}"))).collect();
+    rig.run(S);
+    for channel in &channels {
+        channel.push(Operations { all: true, ..Operations::default() });
+    }
+    rig.run(MS);
+    assert!(channels.iter().all(|c| c.acked() == 1));
+}
