@@ -399,7 +399,10 @@ impl World {
                 if let Some(process) = &mut w.nodes[n].process {
                     if process.wake <= w.now {
                         process.wake = Nanos::MAX;
-                        w.link_turn(n);
+                        // What has come is handled before what is due.
+                        if !w.nodes[n].in_one_turn {
+                            w.link_turn(n);
+                        }
                     }
                 }
             });
