@@ -442,6 +442,15 @@ impl ClientConfig {
         }
     }
 
+    /// The broker's host and port.
+    ///
+    /// # Errors
+    /// `Config` when the URL cannot be used.
+    pub fn address(&self) -> Result<(String, u16)> {
+        let endpoint = self.endpoint()?;
+        Ok((endpoint.host, endpoint.port))
+    }
+
     /// Where the URL points.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let url = parse_url(self.url_or_default())?;

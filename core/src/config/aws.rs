@@ -87,7 +87,8 @@ impl ClientConfig {
     }
 
     /// Whether the broker is AWS IoT Core, by the URL's scheme or its host's name.
-    pub(crate) fn is_aws(&self) -> bool {
+    #[must_use]
+    pub fn is_aws(&self) -> bool {
         self.endpoint().is_ok_and(|endpoint| endpoint.is_aws())
     }
 

@@ -1,4 +1,4 @@
-//! How a command reaches the broker: the arguments that `invalidate` and `watch` share.
+//! How a command reaches the broker: the arguments that `invalidate`, `watch` and `doctor` share.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// The broker: mqtt://, mqtts://, ws:// or wss://, with host and port. Default: the variable UNSTALE_URL.
+    /// The broker: mqtt://, mqtts://, ws://, wss:// or awsiot://, with host and port. Default: the variable UNSTALE_URL.
     #[arg(short, long, value_name = "URL")]
     url: Option<String>,
 
@@ -23,7 +23,7 @@ pub struct Connection {
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
 
-    /// PEM file with the authorities to trust, for mqtts:// and wss://.
+    /// PEM file with the authorities to trust, for mqtts://, wss:// and awsiot://.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 
@@ -54,8 +54,16 @@ impl Connection {
     /// # Errors
     /// Usage: no broker named, or one that no other process could hear; what the parser refuses.
     pub fn config(&self) -> Result<ClientConfig, Failure> {
-        let url = match (&self.url, std::env::var("UNSTALE_URL")) {
-            (Some(url), _) => url.clone(),
+        self.config_for(None)
+    }
+
+    /// The same for a command that takes the URL as an argument of its own.
+    ///
+    /// # Errors
+    /// As [`Connection::config`].
+    pub fn config_for(&self, url: Option<&str>) -> Result<ClientConfig, Failure> {
+        let url = match (url.map(str::to_owned).or_else(|| self.url.clone()), std::env::var("UNSTALE_URL")) {
+            (Some(url), _) => url,
             (None, Ok(url)) if !url.is_empty() => url,
             _ => {
                 return Err(Failure::Usage(

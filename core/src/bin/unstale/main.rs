@@ -1,9 +1,11 @@
-//! `unstale`, the command-line tool: a development broker, invalidations by hand, and a look at what travels.
+//! `unstale`, the command-line tool: a development broker, invalidations by hand, a look at what travels, and
+//! a doctor for connections.
 
 mod broker;
 mod connection;
 mod decode;
 mod describe;
+mod doctor;
 mod failure;
 mod invalidate;
 mod output;
@@ -35,6 +37,7 @@ enum Command {
     Invalidate(invalidate::Arguments),
     Watch(watch::Arguments),
     Decode(decode::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -43,10 +46,12 @@ Examples:
   unstale watch --url mqtt://localhost
   unstale invalidate --url mqtt://localhost --namespace users user:42
   unstale decode '{\"v\":1,\"keys\":[\"user:42\"]}'
+  unstale doctor mqtt://localhost
 
 Exit codes:
   0   done; `invalidate`: the broker has accepted everything
-  1   failed: a malformed payload, a port that is taken, unwritable output
+  1   failed: a malformed payload, a port that is taken, unwritable output,
+      `doctor`: something is wrong
   2   wrong usage: an argument, an option, an environment variable
   13  Connect: the broker cannot be reached, or took the connection away
   14  Auth: the broker refused the credentials, or a topic to them
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
         Command::Invalidate(arguments) => invalidate::run(&arguments, &output),
         Command::Watch(arguments) => watch::run(&arguments, &output),
         Command::Decode(arguments) => decode::run(&arguments, &output),
+        Command::Doctor(arguments) => doctor::run(&arguments, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

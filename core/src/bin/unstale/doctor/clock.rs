@@ -1,0 +1,93 @@
+//! This machine's clock. The bound does not need it; certificates, signed URLs and the lag metric do.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime};
+
+use unstale::ClientConfig;
+
+use super::network::{address, scheme};
+use super::report::Check;
+
+const NAME: &str = "clock";
+/// AWS takes signatures that are at most so much off.
+const MOST: Duration = Duration::from_secs(300);
+const NOTICEABLE: Duration = Duration::from_secs(5);
+
+/// Compares with what a web server at the broker's port says, where there is one; else asks the kernel.
+pub fn check(config: &ClientConfig, addresses: &[SocketAddr]) -> Check {
+    let told = (scheme(config) == "ws").then(|| addresses.first().and_then(|a| date(config, *a))).flatten();
+    match told {
+        Some(server) => compare(server),
+        None => kernel(),
+    }
+}
+
+fn compare(server: SystemTime) -> Check {
+    let now = SystemTime::now();
+    let off = now.duration_since(server).unwrap_or_else(|e| e.duration());
+    let said = format!("this machine's clock is {} s off the server's", off.as_secs());
+    if off > MOST {
+        return Check::failed(
+            NAME,
+            format!("{said}: certificates and signatures will be refused; set it, for example with chrony"),
+        );
+    }
+    if off > NOTICEABLE {
+        return Check::warning(
+            NAME,
+            format!("{said}: the lag that is measured is off by that; set it, for example with chrony"),
+        );
+    }
+    Check::ok(NAME, said)
+}
+
+/// The `Date` line of an answer to a plain HTTP request.
+fn date(config: &ClientConfig, at: SocketAddr) -> Option<SystemTime> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&at, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    write!(stream, "HEAD / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", address(config).0).ok()?;
+    let mut answer = Vec::new();
+    let _ = stream.take(16 * 1024).read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let line =
+        text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("date")))?;
+    httpdate::parse_http_date(line.1.trim()).ok()
+}
+
+#[cfg(target_os = "linux")]
+fn kernel() -> Check {
+    // SAFETY: plain data, zero means "change nothing"; the call fills it.
+    let state = unsafe {
+        let mut timex = std::mem::zeroed::<libc::timex>();
+        libc::adjtimex(&mut timex)
+    };
+    match state {
+        libc::TIME_ERROR => Check::warning(
+            NAME,
+            "the kernel says that nothing keeps this machine's clock right; certificates, signed URLs and the measured lag need it: run chrony or \
+             systemd-timesyncd (in a container or a virtual machine the host may do so unseen)",
+        ),
+        -1 => Check::ok(NAME, "nobody here tells whether this machine's clock is right"),
+        _ => Check::ok(NAME, "the kernel says that this machine's clock is kept right"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kernel() -> Check {
+    Check::ok(NAME, "nobody here tells whether this machine's clock is right")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::Verdict;
+
+    #[test]
+    fn a_clock_that_signatures_cannot_use_is_a_failure() {
+        let verdict = |off: u64| compare(SystemTime::now() - Duration::from_secs(off)).verdict;
+        assert_eq!((verdict(1), verdict(60), verdict(600)), (Verdict::Ok, Verdict::Warning, Verdict::Failed));
+        assert_eq!(compare(SystemTime::now() + Duration::from_secs(600)).verdict, Verdict::Failed);
+    }
+}

@@ -1,0 +1,184 @@
+//! `unstale doctor` names what is wrong: one fault planted at a time.
+
+mod common;
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use common::{free_port, Mosquitto, TempDir};
+use serde_json::Value;
+
+struct Report {
+    code: i32,
+    checks: Vec<(String, String, String)>,
+}
+
+impl Report {
+    /// The checks that are not in order; what this machine's clock is like is not the test's.
+    fn complaints(&self) -> Vec<(&str, &str)> {
+        let wrong = self.checks.iter().filter(|(name, verdict, _)| verdict != "ok" && name != "clock");
+        wrong.map(|(name, verdict, _)| (name.as_str(), verdict.as_str())).collect()
+    }
+
+    fn finding(&self, check: &str) -> &str {
+        let found = self.checks.iter().find(|(name, _, _)| name == check);
+        &found.unwrap_or_else(|| panic!("no check {check} in {:?}", self.checks)).2
+    }
+}
+
+fn doctor(arguments: &[&str]) -> Report {
+    doctor_with(arguments, &[])
+}
+
+fn doctor_with(arguments: &[&str], variables: &[(&str, &str)]) -> Report {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_unstale"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("UNSTALE_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command.arg("doctor").args(arguments).arg("--json").envs(variables.iter().copied()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("{e}: {text:?} {:?}", String::from_utf8_lossy(&output.stderr)));
+    let field = |check: &Value, name: &str| check[name].as_str().unwrap().to_owned();
+    let checks: Vec<_> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| (field(c, "check"), field(c, "verdict"), field(c, "finding")))
+        .collect();
+    assert_eq!(report["ok"], checks.iter().all(|(_, verdict, _)| verdict != "failed"));
+    Report { code: output.status.code().unwrap(), checks }
+}
+
+/// Exactly this check complains, in these words among others.
+fn one_fault(report: &Report, check: &str, verdict: &str, words: &[&str]) {
+    assert_eq!(report.complaints(), [(check, verdict)], "{:?}", report.checks);
+    for word in words {
+        assert!(report.finding(check).contains(word), "{:?} should say {word:?}", report.finding(check));
+    }
+    assert_eq!(report.code, i32::from(verdict == "failed"));
+}
+
+#[test]
+fn a_healthy_broker_has_no_complaints() {
+    let broker = Mosquitto::start();
+    let report = doctor(&[&broker.url(), "--namespace", "users", "--namespace", ""]);
+    assert!(report.complaints().is_empty(), "{:?}", report.checks);
+    assert_eq!(report.code, 0);
+    let names: Vec<&str> = report.checks.iter().map(|(name, _, _)| name.as_str()).collect();
+    let all = "options resolve connect clock mqtt subscribe publish roundtrip retained size burst session";
+    assert_eq!(names.join(" "), all);
+}
+
+#[test]
+fn a_host_that_does_not_exist() {
+    one_fault(&doctor(&["mqtt://nobody.invalid"]), "resolve", "failed", &["nobody.invalid", "name service"]);
+}
+
+#[test]
+fn a_port_where_nobody_listens() {
+    let url = format!("mqtt://127.0.0.1:{}", free_port());
+    one_fault(&doctor(&[&url]), "connect", "failed", &["refused", "start the broker"]);
+}
+
+#[test]
+fn a_port_that_never_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", silent.local_addr().unwrap());
+    let report = doctor(&[&url, "-o", "connect_timeout=1s"]);
+    one_fault(&report, "mqtt", "failed", &["no answer", "connect_timeout"]);
+}
+
+#[test]
+fn tls_with_a_port_that_does_not_speak_it() {
+    let broker = Mosquitto::start();
+    let report = doctor(&[&format!("mqtts://127.0.0.1:{}", broker.port())]);
+    one_fault(&report, "tls", "failed", &["TLS"]);
+}
+
+#[test]
+fn a_wrong_password() {
+    let dir = TempDir::new();
+    let file = dir.path().join("passwords");
+    let made = Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&file).args(["me", "right"]).status().unwrap();
+    assert!(made.success());
+    let config = format!("password_file {}\n", file.display());
+    let broker = Mosquitto::with_files(dir, &config);
+    let arguments = [&*broker.url(), "--username", "me"];
+    let report = doctor_with(&arguments, &[("UNSTALE_PASSWORD", "hush-wrong")]);
+    one_fault(&report, "login", "failed", &["\"me\"", "`password`"]);
+    assert!(!report.finding("login").contains("hush"));
+    assert!(doctor_with(&arguments, &[("UNSTALE_PASSWORD", "right")]).complaints().is_empty());
+}
+
+#[test]
+fn a_topic_that_may_not_be_published_to() {
+    let dir = TempDir::new();
+    let file = dir.write("acl", "topic read cache/invalidate\ntopic readwrite cache/invalidate/_probe/#\n");
+    let config = format!("allow_anonymous true\nacl_file {}\n", file.display());
+    let broker = Mosquitto::with_files(dir, &config);
+    let report = doctor(&[&broker.url()]);
+    one_fault(&report, "publish", "failed", &["publish to `cache/invalidate`", "access rules"]);
+}
+
+#[test]
+fn a_topic_whose_messages_never_come_back() {
+    let dir = TempDir::new();
+    let file = dir.write("acl", "topic write cache/invalidate/#\n");
+    let config = format!("allow_anonymous true\nacl_file {}\n", file.display());
+    let broker = Mosquitto::with_files(dir, &config);
+    let report = doctor(&[&broker.url(), "-o", "connect_timeout=1s"]);
+    let complaints = report.complaints();
+    assert!(matches!(complaints[..], [("subscribe" | "roundtrip", "failed")]), "{:?}", report.checks);
+}
+
+#[test]
+fn a_broker_that_grants_no_qos_1() {
+    let broker = Mosquitto::with("allow_anonymous true\nmax_qos 0\n");
+    let report = doctor(&[&broker.url(), "-o", "connect_timeout=2s"]);
+    assert!(matches!(report.complaints()[..], [("subscribe" | "publish", "failed")]), "{:?}", report.checks);
+    assert!(report.checks.iter().any(|(_, _, finding)| finding.contains("QoS")), "{:?}", report.checks);
+}
+
+#[test]
+fn a_message_that_the_broker_keeps() {
+    let broker = Mosquitto::start();
+    let port = broker.port().to_string();
+    let arguments = ["-h", "127.0.0.1", "-p", &port, "-r", "-q", "1", "-t", "cache/invalidate/users", "-m", "user:1"];
+    assert!(Command::new("mosquitto_pub").args(arguments).status().unwrap().success());
+    let report = doctor(&[&broker.url(), "--namespace", "users"]);
+    one_fault(&report, "retained", "warning", &["cache/invalidate/users", "mosquitto_pub -r -n"]);
+}
+
+#[test]
+fn a_limit_of_the_message_size() {
+    let broker = Mosquitto::with("allow_anonymous true\nmessage_size_limit 20000\n");
+    let report = doctor(&[&broker.url(), "-o", "connect_timeout=2s"]);
+    one_fault(&report, "size", "failed", &["65536 bytes", "message_size_limit"]);
+}
+
+#[test]
+fn a_client_id_that_another_client_has() {
+    let broker = Mosquitto::start();
+    let port = broker.port().to_string();
+    let arguments = ["-h", "127.0.0.1", "-p", &port, "-i", "twin", "-t", "x", "-V", "5"];
+    // Comes back whenever it is pushed out, as services do.
+    let mut rival = Command::new("sh")
+        .arg("-c")
+        .arg("while true; do mosquitto_sub \"$@\" >/dev/null 2>&1; done")
+        .arg("rival")
+        .args(arguments)
+        .spawn()
+        .unwrap();
+    let report = doctor(&[&broker.url(), "-o", "client_id=twin"]);
+    let _ = rival.kill();
+    let _ = rival.wait();
+    assert_eq!(report.code, 1, "{:?}", report.checks);
+    assert!(
+        report.checks.iter().any(|(_, verdict, words)| verdict == "failed" && words.contains("\"twin\"")),
+        "{:?}",
+        report.checks
+    );
+}
