@@ -42,6 +42,7 @@ SUITES = [
     ("go", "go", "bindings-c/go/test.sh"),
     ("dotnet", "plain", "bindings-c/dotnet/test.sh"),
     ("conformance, 36 pairs", "plain", "python3 tests/conformance/harness.py"),
+    ("conformance on ejabberd", "plain", "python3 tests/conformance/harness.py --broker ejabberd --same"),
     ("chaos harness", "unittest", "python3 -m unittest discover -s tests/chaos -p 'test_*.py'"),
     ("chaos", "plain", "tests/chaos/run"),
     ("readme", "unittest", "python3 -m unittest discover -s tests/readme"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
 
-from broker import Broker  # noqa: E402
+from brokers import BROKERS  # noqa: E402
 from node import Database, Node  # noqa: E402
 from observer import Reader  # noqa: E402
 from proxy import Proxies  # noqa: E402
@@ -23,8 +23,26 @@ SALVO_SECONDS = 0.1
 QUEUE = 1000
 
 
-class FaultyBroker(Broker):
-    """A broker that can be killed, started again on its port, and stopped for a while."""
+class Faults:
+    """Mixed into a broker: it can be killed, started again on its port, and stopped for a while."""
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self):
+        """After `kill`, on the same port."""
+        if not self._start():
+            raise RuntimeError(f"{self.name} did not start again:\n{self._log()}")
+
+    def __exit__(self, *details):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+        super().__exit__(*details)
+
+
+class FaultyMosquitto(Faults, BROKERS["mosquitto"]):
+    """Its settings can be changed, and it logs for whom it drops messages."""
 
     def __init__(self):
         super().__init__()
@@ -37,35 +55,29 @@ class FaultyBroker(Broker):
             kept = ("persistence true", f"persistence_location {self.folder.name}/", "autosave_interval 1")
         self.lines = ("user root", "set_tcp_nodelay true", f"max_queued_messages {queue}", *kept)
 
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def restart(self):
-        """After `kill`, on the same port."""
-        if not self._start():
-            raise RuntimeError(f"mosquitto did not start again:\n{self._log()}")
-
     def dropped_for(self):
         """For how many clients it has said so far that it drops messages."""
         return self._log().count("Outgoing messages are being dropped for client")
 
-    def __exit__(self, *details):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-        super().__exit__(*details)
+
+def faulty(name):
+    """The broker of this name, with faults."""
+    if name == FaultyMosquitto.name:
+        return FaultyMosquitto()
+    return type("FaultyBroker", (Faults, BROKERS[name]), {})()
 
 
 class Cluster:
     """Everything is up on entry, and gone on exit. Numbers are those of the proxies: readers first, then writers."""
 
-    def __init__(self, bound, reader_bound=None):
+    def __init__(self, bound, reader_bound=None, broker="mosquitto"):
+        self.broker = faulty(broker)
         self.bound, self.reader_bound = bound, f"{reader_bound or bound}s"
         self.readers, self.writers, self.pauses, self.stopped = [], [], [], {}
 
     def __enter__(self):
         self.database = Database(KEYS)
-        self.broker = FaultyBroker().__enter__()
+        self.broker.__enter__()
         try:
             self.proxies = Proxies(self.broker.port, 2 * len(LANGUAGES))
             for number, language in enumerate(LANGUAGES):
@@ -80,7 +92,7 @@ class Cluster:
         return self
 
     def _url(self, number):
-        return f"mqtt://127.0.0.1:{self.proxies.ports[number]}"
+        return self.broker.url_at(self.proxies.ports[number])
 
     def _new_writer(self, number):
         language = LANGUAGES[number]

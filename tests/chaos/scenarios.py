@@ -239,6 +239,9 @@ def _half_open(stage, way):
     stage.last(AFTER)
 
 
+# They change mosquitto's settings, or read its log.
+MOSQUITTO_ONLY = {"broker_killed_persistent", "queue_overflow", "queue_overflow_unnoticed"}
+
 # name, what happens, what else is checked of its figures, how many keys (none: the usual number)
 SCENARIOS = [
     ("healthy", healthy, check_healthy, None),

@@ -1,4 +1,4 @@
-"""A real mosquitto on a free loopback port, for as long as a `with` block lasts."""
+"""A real broker on a free loopback port, for as long as a `with` block lasts: mosquitto here, others in `brokers/`."""
 
 import os
 import shutil
@@ -29,7 +29,15 @@ def free_port():
 
 
 class Broker:
-    """Starts on entry, ends on exit. `port` and `url` are known in between."""
+    """Starts on entry, ends on exit. `port` and `url` are known in between.
+
+    Another broker is a subclass that says how it is launched, and by what a client must differ.
+    """
+
+    name = "mosquitto"
+    start_seconds = START_SECONDS
+    # What clients need beside the address: `name:password@` and `?option=value` in the URL, and the same for mosquitto_pub.
+    user, query, pub_options = "", "", ()
 
     def __init__(self, lines=LINES):
         self.lines = lines
@@ -38,27 +46,39 @@ class Broker:
         self.folder = tempfile.TemporaryDirectory(prefix="us-broker-")
         for _ in range(5):  # another process may take the free port first
             self.port = free_port()
-            self.url = f"mqtt://127.0.0.1:{self.port}"
+            self.url = self.url_at(self.port)
             if self._start():
                 return self
         log = self._log()
         self.folder.cleanup()
-        raise SystemExit(f"mosquitto did not start:\n{log}")
+        raise SystemExit(f"{self.name} did not start:\n{log}")
+
+    def url_at(self, port):
+        """For a client that gets there by another port, through a proxy."""
+        return f"mqtt://{self.user}127.0.0.1:{port}{self.query}"
 
     def _start(self):
-        config = Path(self.folder.name, "mosquitto.conf")
-        config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "allow_anonymous true", *self.lines]) + "\n")
         with open(Path(self.folder.name, "log"), "ab") as log:
-            self.process = subprocess.Popen([find("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + START_SECONDS
+            self.process = self._launch(log)
+        deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            if self._is_up():
                 return True
-            except OSError:
-                time.sleep(0.01)
+            time.sleep(0.01)
         self._stop()
         return False
+
+    def _launch(self, log):
+        config = Path(self.folder.name, "mosquitto.conf")
+        config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "allow_anonymous true", *self.lines]) + "\n")
+        return subprocess.Popen([find("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
+
+    def _is_up(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            return True
+        except OSError:
+            return False
 
     def _log(self):
         return Path(self.folder.name, "log").read_text(errors="replace")
@@ -78,6 +98,6 @@ class Broker:
 
     def publish(self, topic, payload):
         """Publishes as a stranger would: `mosquitto_pub -q 1`. Returns after the broker's PUBACK."""
-        command = [find("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic]
+        command = [find("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), *self.pub_options, "-q", "1", "-t", topic]
         # `-s` sends standard input as it is, but refuses an empty one.
         subprocess.run([*command, "-s" if payload else "-n"], input=payload.encode(), check=True, timeout=20)

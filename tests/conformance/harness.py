@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs script.json for every pair of languages on a real mosquitto. See README.md beside this file."""
+"""Runs script.json for every pair of languages on a real broker. See README.md beside this file."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from broker import Broker  # noqa: E402
+from brokers import BROKERS  # noqa: E402
 from driver import FOLDER, Broken  # noqa: E402
 from pair import Pair  # noqa: E402
 
@@ -75,7 +75,8 @@ class Tally:
         width = max(map(len, languages)) + 2
         print("writer \\ reader".ljust(17) + "".join(name.ljust(width) for name in languages))
         for writer in languages:
-            cells = ("ok" if self.grid.get((writer, reader)) else "FAILED" for reader in languages)
+            words = {True: "ok", False: "FAILED", None: "-"}
+            cells = (words[self.grid.get((writer, reader))] for reader in languages)
             print(writer.ljust(17) + "".join(cell.ljust(width) for cell in cells))
 
 
@@ -116,6 +117,8 @@ def worker(broker, pairs, scenarios, broken, tally):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--langs", default=",".join(LANGUAGES), help="the languages to pair, default: all six")
+    parser.add_argument("--broker", default="mosquitto", choices=sorted(BROKERS), help="default: mosquitto")
+    parser.add_argument("--same", action="store_true", help="only the pairs of a language with itself")
     parser.add_argument("--only", default="", help="names of scenarios, comma-separated; default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="pairs at a time, default: one per core")
     parser.add_argument("--check", action="store_true", help="only check the script")
@@ -139,9 +142,9 @@ def main():
             print(f"{language}: {problem}", flush=True)
 
     tally, started = Tally(options.verbose), time.monotonic()
-    pairs = deque((writer, reader) for writer in languages for reader in languages)
+    pairs = deque((w, r) for w in languages for r in languages if w == r or not options.same)
     count = len(pairs)
-    with Broker() as broker:
+    with BROKERS[options.broker]() as broker:
         threads = [
             threading.Thread(target=worker, args=(broker, pairs, scenarios, broken, tally)) for _ in range(options.jobs)
         ]
@@ -153,7 +156,7 @@ def main():
     tally.table(languages)
     good = sum(tally.grid.values())
     seconds = time.monotonic() - started
-    print(f"{good} of {count} pairs, {len(scenarios)} scenarios each, {tally.steps} steps in {seconds:.0f} s")
+    print(f"{options.broker}: {good} of {count} pairs, {len(scenarios)} scenarios each, {tally.steps} steps in {seconds:.0f} s")
     print(f"{tally.passed} passed, {tally.failed} failed")
     return 0 if tally.failed == 0 and good == count and tally.steps else 1
 

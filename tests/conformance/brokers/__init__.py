@@ -1,0 +1,8 @@
+"""The brokers that the suites can be run on, by the name that `--broker` takes."""
+
+from broker import Broker
+
+from .ejabberd import Ejabberd
+from .rabbitmq import RabbitMq
+
+BROKERS = {kind.name: kind for kind in (Broker, Ejabberd, RabbitMq)}
