@@ -166,6 +166,9 @@ class MosquittoConf(unittest.TestCase):
         self.assertTrue(self.broker.publish_as("nightly-import", "x" * 262_144))
         self.assertFalse(self.broker.publish_as("nightly-import", "x" * 262_145))
 
+    def test_the_document_shows_the_file(self):
+        self.assertIn((EXAMPLES / "mosquitto.conf").read_text(), (ROOT / "docs" / "brokers.md").read_text(encoding="utf-8"))
+
     def test_nothing_is_retained(self):
         login = ["-V", "5", "-p", str(self.broker.port), "-P", PASSWORD, "-q", "1"]
         topic = ["-t", "cache/invalidate/prices"]
