@@ -3,6 +3,7 @@
 from broker import Broker
 
 from .ejabberd import Ejabberd
+from .hivemq import HiveMq
 from .rabbitmq import RabbitMq
 
-BROKERS = {kind.name: kind for kind in (Broker, Ejabberd, RabbitMq)}
+BROKERS = {kind.name: kind for kind in (Broker, Ejabberd, HiveMq, RabbitMq)}

@@ -22,12 +22,16 @@ class RabbitMq(Service):
     query, pub_options = "?mqtt_version=3.1.1", ("-V", "mqttv311")
     start_seconds = 60
 
+    def __init__(self):
+        super().__init__()
+        # One for all starts: a node that is killed leaves its epmd running.
+        self.epmd = {"ERL_EPMD_PORT": str(free_port()), "ERL_EPMD_ADDRESS": "127.0.0.1"}
+
     def _launch(self, log):
         server = self.need("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
         folder = Path(self.folder.name)
         (folder / "rabbitmq.conf").write_text(CONFIG.format(port=self.port))
         (folder / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
-        self.epmd = {"ERL_EPMD_PORT": str(free_port()), "ERL_EPMD_ADDRESS": "127.0.0.1"}
         environment = {
             "RABBITMQ_NODENAME": f"unstale-{self.port}@localhost",
             "RABBITMQ_DIST_PORT": str(free_port()),
