@@ -55,7 +55,7 @@ struct Open<V> {
     flight: Option<Arc<Flight<V>>>,
     /// What is known of the entry in advance, so that nobody joins a load that its tags or dependencies fenced.
     extra: Option<Arc<Extra>>,
-    /// The age of the oldest input that the load could find in the cache when it started.
+    /// The age of the oldest input that the load could find in the cache, as far as it told its dependencies.
     inputs: Age,
 }
 
@@ -134,6 +134,8 @@ impl Terms {
 struct Book<V> {
     index: Index,
     open: HashMap<Key, Vec<Open<V>>, RandomState>,
+    /// For each key, the loads that said when they started that they depend on it.
+    awaited: HashMap<Key, Vec<Ticket>, RandomState>,
     count: usize,
     log: Log,
     last_stamp: Nanos,
@@ -157,8 +159,14 @@ impl<V: Clone> Fill<V> {
             .time_to_live(tombstone_ttl)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build_with_hasher(RandomState::default());
-        let book =
-            Book { index: Index::default(), open: HashMap::default(), count: 0, log: Log::default(), last_stamp: 0 };
+        let book = Book {
+            index: Index::default(),
+            open: HashMap::default(),
+            awaited: HashMap::default(),
+            count: 0,
+            log: Log::default(),
+            last_stamp: 0,
+        };
         Fill {
             store,
             book: Mutex::new(book),
@@ -242,10 +250,14 @@ impl<V: Clone> Fill<V> {
         let stamp = book.stamp(now);
         let position = book.log.position();
         let key = Key::from(key);
+        let ticket = Ticket { key: key.clone(), id };
+        for input in extra.iter().flat_map(|e| e.depends_on.iter()) {
+            book.awaited.entry(input.clone()).or_default().push(ticket.clone());
+        }
         let open = Open { id, stamp, epoch, position, fence: Fence::None, flight, extra, inputs };
-        book.open.entry(key.clone()).or_default().push(open);
+        book.open.entry(key).or_default().push(open);
         book.count += 1;
-        Ticket { key, id }
+        ticket
     }
 
     /// Ends a load with what it brought: the value goes to those who wait, and is stored unless it was fenced.
@@ -457,9 +469,16 @@ impl<V: Clone> Fill<V> {
     fn sweep_loads(&self, book: &mut Book<V>, now: Nanos) {
         let bound = self.store.freshness().bounds().bound;
         let mut gone = 0;
+        let awaited = &mut book.awaited;
         book.open.retain(|_, loads| {
             let before = loads.len();
-            loads.retain(|open| now.saturating_sub(open.stamp) <= bound || open.flight.is_some());
+            loads.retain(|open| {
+                let stays = now.saturating_sub(open.stamp) <= bound || open.flight.is_some();
+                if !stays {
+                    forget(awaited, open.id, open.extra.as_deref());
+                }
+                stays
+            });
             gone += before - loads.len();
             !loads.is_empty()
         });
@@ -528,6 +547,7 @@ impl<V: Clone> Fill<V> {
         removed: &mut Removed<V>,
     ) {
         let life = jittered(life, self.lifetime.jitter, key, stamp);
+        book.arrived(key, age);
         let Age { loaded_at, epoch } = age;
         let mut extra = terms.extra.clone();
         if let (true, Some(extra)) = (loaded_at < stamp, &mut extra) {
@@ -567,7 +587,19 @@ impl<V> Book<V> {
             self.open.remove(&ticket.key);
         }
         self.count -= 1;
+        forget(&mut self.awaited, open.id, open.extra.as_deref());
         Some(open)
+    }
+
+    /// An entry is stored of which open loads may be made: by their end it may have left again.
+    fn arrived(&mut self, key: &str, age: Age) {
+        for ticket in self.awaited.get(key).into_iter().flatten() {
+            for open in self.open.get_mut(&ticket.key).into_iter().flatten() {
+                if open.id == ticket.id {
+                    open.inputs = open.inputs.or_older(age);
+                }
+            }
+        }
     }
 
     /// Forgets the history when nobody can ask for it. Not part of `close`, whose caller still does.
@@ -606,6 +638,18 @@ impl<V> Book<V> {
     fn note_tag(&mut self, tag: &str) {
         if self.count > 0 {
             self.log.note_tag(tag);
+        }
+    }
+}
+
+/// A load ended, and waits for its inputs no longer.
+fn forget(awaited: &mut HashMap<Key, Vec<Ticket>, RandomState>, id: u64, extra: Option<&Extra>) {
+    for input in extra.into_iter().flat_map(|e| e.depends_on.iter()) {
+        if let Some(tickets) = awaited.get_mut(input) {
+            tickets.retain(|ticket| ticket.id != id);
+            if tickets.is_empty() {
+                awaited.remove(input);
+            }
         }
     }
 }

@@ -486,3 +486,28 @@ fn who_joined_a_load_gets_nothing_that_was_made_of_an_entry_older_than_the_bound
     f.finish(&ticket, Some("from x"), &Terms { ttl: None, extra: Some(extra) }, BOUND + 10);
     assert!(matches!(flight.wait(Some(Duration::ZERO)), Joined::Again));
 }
+
+#[test]
+fn an_input_that_came_and_went_while_a_load_ran_makes_its_value_no_younger() {
+    let freshness = Arc::new(Freshness::new(Bounds::new(BOUND, false)));
+    let lifetime = Lifetime { ttl: Duration::from_secs(3600), negative_ttl: None, jitter: 0.0 };
+    let fill = Fill::new(Store::new(100, freshness), lifetime, Duration::from_secs(300));
+    let begin = |key: &str, extra: Option<&Arc<Extra>>, now: Nanos| match fill.begin(key, extra, || now) {
+        Start::Lead(ticket, flight) => (ticket, flight),
+        _ => panic!("{key} is to be loaded"),
+    };
+    let made_of = Arc::new(Extra { depends_on: [Key::from("in")].into(), ..Extra::default() });
+    // The input's load is slow, and began long before.
+    let (input, _) = begin("in", None, 1_000);
+    let (derived, flight) = begin("out", Some(&made_of), 400_000);
+    assert!(fill.finish(&input, Some(1), &Terms::default(), 500_000));
+    assert!(matches!(fill.store().get("in", || 900_000), Lookup::Hit(1)), "this is what the derived one is made of");
+    // By its end the input has lapsed, and another has come.
+    let (again, _) = begin("in", None, 1_100_000);
+    assert!(fill.finish(&again, Some(2), &Terms::default(), 1_110_000));
+    let terms = Terms { ttl: None, extra: Some(made_of) };
+    fill.finish(&derived, Some(1), &terms, 1_200_000);
+    assert!(matches!(fill.store().get("out", || 1_200_000), Lookup::Miss), "it is older than the bound");
+    assert!(matches!(flight.wait(Some(Duration::ZERO)), Joined::Again), "also for whoever joined");
+    assert!(fill.book.lock().awaited.is_empty());
+}
