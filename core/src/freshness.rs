@@ -241,7 +241,7 @@ impl Prober {
 /// One cache's reading of the probes.
 #[derive(Debug, Default)]
 pub struct Proofs {
-    /// The first probe that was sent after this cache's subscription stood.
+    /// The first probe that was sent after this cache's subscription was seen to work.
     first: Option<u64>,
     /// Whether that one, or a later one, came back on this connection.
     seen: bool,
@@ -250,7 +250,7 @@ pub struct Proofs {
 /// What a probe's return means for a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Nothing: it was sent before the subscription stood.
+    /// Nothing: it was sent before the subscription was seen to work.
     None,
     /// The cache was fresh at the send time.
     Proof,
@@ -270,10 +270,15 @@ pub enum ProbeDoubt {
 }
 
 impl Proofs {
-    /// The subscription stands; probes from `counter` on count.
-    pub fn subscribed(&mut self, counter: u64) {
+    /// The client heard itself on the cache's topic; probes from `counter` on count.
+    pub fn heard(&mut self, counter: u64) {
         self.first = Some(counter);
         self.seen = false;
+    }
+
+    /// Whether the client heard itself on this connection.
+    pub fn is_heard(&self) -> bool {
+        self.first.is_some()
     }
 
     /// The connection is gone.
@@ -334,9 +339,9 @@ mod tests {
         let (mut prober, mut proofs) = (Prober::new(&bounds), Proofs::default());
         prober.connected(0);
         let old = prober.send(0);
-        proofs.subscribed(prober.next_counter());
+        proofs.heard(prober.next_counter());
         let r = prober.returned(old).unwrap();
-        assert_eq!(proofs.returned(r, 0, &bounds, 1), Reading::None, "sent before the subscription stood");
+        assert_eq!(proofs.returned(r, 0, &bounds, 1), Reading::None, "sent before the subscription was seen to work");
         let a = prober.send(S);
         let r = prober.returned(a).unwrap();
         assert_eq!(proofs.returned(r, 0, &bounds, S), Reading::Doubt(ProbeDoubt::First));

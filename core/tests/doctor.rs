@@ -131,7 +131,17 @@ fn a_topic_whose_messages_never_come_back() {
     let broker = Mosquitto::with_files(dir, &config);
     let report = doctor(&[&broker.url(), "-o", "connect_timeout=1s"]);
     let complaints = report.complaints();
-    assert!(matches!(complaints[..], [("subscribe" | "roundtrip", "failed")]), "{:?}", report.checks);
+    assert!(matches!(complaints[..], [("subscribe" | "publish", "failed")]), "{:?}", report.checks);
+}
+
+#[test]
+fn a_topic_that_is_subscribed_to_and_never_heard() {
+    let dir = TempDir::new();
+    let file = dir.write("acl", "topic write cache/invalidate\ntopic readwrite cache/invalidate/_probe/#\n");
+    let config = format!("allow_anonymous true\nacl_file {}\n", file.display());
+    let broker = Mosquitto::with_files(dir, &config);
+    let report = doctor(&[&broker.url(), "-o", "connect_timeout=1s"]);
+    one_fault(&report, "publish", "failed", &["not receive", "readwrite"]);
 }
 
 #[test]

@@ -92,6 +92,11 @@ MUTANTS = [
     ("late-opened", "A cache that is opened while the session begins is subscribed too (rule 6)",
      "core/src/link/session.rs", "let late = |topic: &Topic| topic.subscription == Subscription::None;",
      "let late = |topic: &Topic| topic.subscription == Subscription::None && now == 0;"),
+    ("own-hello", "Probes count for a cache once the client has heard its own `hello` on its topic (decision 7)",
+     "core/src/link/session.rs", "                    topic.granted_at = now;\n",
+     "                    topic.granted_at = now;\n                    topic.proofs.heard(self.prober.next_counter());\n"),
+    ("input-meanwhile", "An input that comes while a derived entry is loaded counts for its age (decision 7)",
+     "core/src/fill.rs", "        book.arrived(key, age);\n", ""),
     ("tombstones", "A version lower than the newest invalidated is refused",
      "core/src/fill.rs", "self.tombstones.get(key).is_some_and(|newest| version < newest)", "self.tombstones.get(key).is_some_and(|newest| version == newest && version == 0)"),
     ("wait-for", "`wait_for` of a number that was missed raises the floor (rule 10)",
@@ -100,7 +105,7 @@ MUTANTS = [
 
 # No scenario notices these alone, since other mechanisms find the same losses in time; unit tests hold them.
 UNIT_TESTS = {
-    "late-probe": "the_first_late_or_overtaking_probe_is_doubt",
+    "input-meanwhile": "an_input_that_came_and_went_while_a_load_ran_makes_its_value_no_younger",
     "second-bye": "bye_is_said_once_more_after_a_quarter_of_the_bound",
     "introduction": "a_newcomer_of_a_larger_bound_is_told_the_smaller_one_unless_somebody_else_does",
 }

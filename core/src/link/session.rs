@@ -291,7 +291,6 @@ impl Session {
 
     fn subscribed(&mut self, id: u64, results: Vec<Result<()>>, now: Nanos) {
         let Some(names) = self.subscribes.remove(&id) else { return };
-        let next_probe = self.prober.next_counter();
         for (name, result) in names.iter().zip(results) {
             let Some(&i) = self.by_topic.get(name) else {
                 // Without probes nothing can be proved: entries are served by age until the next connection.
@@ -304,7 +303,7 @@ impl Session {
                 Ok(()) => {
                     let topic = &mut self.topics[i];
                     topic.subscription = Subscription::Granted;
-                    topic.proofs.subscribed(next_probe);
+                    topic.granted_at = now;
                     topic.hello_due = Some(now);
                     topic.beat_when_empty = true;
                 }
@@ -328,7 +327,7 @@ impl Session {
                     self.subscribe(late, false);
                 }
             }
-            _ => self.prober.hasten(now),
+            _ => {}
         }
         self.refresh_state(now);
     }
@@ -360,6 +359,7 @@ impl Session {
             topic.in_flight = None;
             topic.hello_due = None;
             topic.introduction_due = None;
+            topic.inquiry_due = None;
         }
         self.restored.iter_mut().for_each(Restored::disconnected);
         if self.closing.as_ref().is_some_and(Closing::is_past_draining) {
@@ -446,6 +446,11 @@ impl Session {
             Ok(Decoded::Envelope(message)) => {
                 if message.src.as_ref().is_some_and(|src| *src == self.shared.src) {
                     counters.own.add();
+                    if message.hello && !topic.proofs.is_heard() {
+                        topic.proofs.heard(self.prober.next_counter());
+                        topic.hello_due = Some(now + HELLO_EVERY);
+                        self.prober.hasten(now);
+                    }
                     return;
                 }
                 topic.received(&message, now);
@@ -505,7 +510,7 @@ impl Session {
             if up && topic.may_publish() {
                 let outbox = topic.channel.outbox.lock();
                 if may_send {
-                    let says = [topic.hello_due, topic.introduction_due, outbox.due()];
+                    let says = [topic.hello_due, topic.introduction_due, topic.inquiry_due, outbox.due()];
                     at(says.into_iter().flatten().min().map(|due| due.max(rate.unwrap_or(0))));
                 }
                 if outbox.pending() > 0 || topic.beat_when_empty {
@@ -612,11 +617,14 @@ impl Session {
     fn send_news(&mut self, i: usize, now: Nanos) {
         let topic = &mut self.topics[i];
         let name = topic.channel.topic.clone();
-        let hello_due = [topic.hello_due, topic.introduction_due].into_iter().flatten().any(|due| now >= due);
-        if hello_due && self.may_send(now) {
+        let hellos = [topic.hello_due, topic.introduction_due, topic.inquiry_due];
+        if hellos.into_iter().flatten().any(|due| now >= due) && self.may_send(now) {
             let topic = &mut self.topics[i];
-            topic.hello_due = Some(now + HELLO_EVERY);
+            // Until it comes back nothing is proved, and it may have been dropped.
+            let again = if topic.proofs.is_heard() { HELLO_EVERY } else { self.shared.bounds.probe_interval() };
+            topic.hello_due = Some(now + again);
             topic.introduction_due = None;
+            topic.inquiry_due = None;
             topic.last_hello = Some(now);
             let hello = Message {
                 hello: true,
@@ -737,7 +745,13 @@ impl Session {
             None if up && silent && self.newest_proof > 0 => {
                 format!("connected, but no probe has come back for {} ms", (now - self.newest_proof) / MS)
             }
-            None if up => format!("{} of {} caches proved fresh", proved, self.topics.len()),
+            None if up => match self.topics.iter().find(|t| t.is_deaf(now, self.shared.bounds.probe_interval())) {
+                Some(deaf) => format!(
+                    "this client does not hear itself on {topic}: it must be allowed to publish and to receive there; entries are served by their age",
+                    topic = deaf.channel.topic
+                ),
+                None => format!("{} of {} caches proved fresh", proved, self.topics.len()),
+            },
             None => self.reason.clone(),
         };
         let never = self.shared.state.lock().connects == 0;

@@ -98,6 +98,8 @@ enum Broker {
     Healthy,
     /// Acknowledges probes and does not deliver them.
     DropsProbes,
+    /// Grants the subscription to the data topic, and delivers nothing on it.
+    Deaf,
     /// Lets the client publish and not subscribe.
     DeniesSubscriptions,
     Refuses(Error),
@@ -231,7 +233,12 @@ impl Rig {
                         self.hellos.push(self.now);
                     }
                     self.event(Event::Published { id, result: Ok(()) });
-                    if topic.contains("_probe") && !matches!(broker, Broker::DropsProbes) {
+                    let delivered = match broker {
+                        Broker::DropsProbes => !topic.contains("_probe"),
+                        Broker::Deaf => topic.contains("_probe"),
+                        _ => true,
+                    };
+                    if delivered {
                         self.event(Event::Message { topic: topic.into(), payload, retained: false });
                     }
                 }
@@ -422,4 +429,18 @@ fn a_newcomer_of_a_larger_bound_is_told_the_smaller_one_unless_somebody_else_doe
     hears(&mut rig, 1_000);
     rig.run(5 * S);
     assert_eq!(rig.hellos.len(), before + 1);
+}
+
+#[test]
+fn a_client_that_does_not_hear_itself_proves_nothing_and_says_so() {
+    let mut rig = Rig::new(Broker::Deaf);
+    rig.run(3 * B);
+    assert_eq!(rig.state(), LinkState::Degraded);
+    let reason = rig.shared.status().reason;
+    assert!(reason.contains("does not hear itself on cache/invalidate/n"), "{reason}");
+    assert_eq!(rig.cache.freshness.fresh(), 0, "probes come back, and count for nothing");
+    assert!((10..20).contains(&rig.hellos.len()), "{} hellos: one each fifth of the bound", rig.hellos.len());
+    rig.broker = Broker::Healthy;
+    rig.run(B / 4);
+    assert_eq!(rig.state(), LinkState::Live);
 }

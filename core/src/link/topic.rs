@@ -21,6 +21,8 @@ pub(super) struct Topic {
     pub streams: Streams,
     pub proofs: Proofs,
     pub subscription: Subscription,
+    /// When it was granted.
+    pub granted_at: Nanos,
     /// Publications wait until then, after a refusal.
     pub held_until: Nanos,
     /// The number in flight, and when it was sent.
@@ -31,6 +33,8 @@ pub(super) struct Topic {
     pub last_hello: Option<Nanos>,
     /// A `hello` for a newcomer, unless another client with so small a bound says it first.
     pub introduction_due: Option<Nanos>,
+    /// A `hello` for an unknown stream, unless another client says it first.
+    pub inquiry_due: Option<Nanos>,
     salt: u64,
     bound: Nanos,
     pub swept_floor: Nanos,
@@ -61,12 +65,14 @@ impl Topic {
             streams: Streams::new(shared.bounds.window, shared.bounds.bound, shared.src.clone()),
             proofs: Proofs::default(),
             subscription: Subscription::None,
+            granted_at: 0,
             held_until: 0,
             in_flight: None,
             beat_when_empty: false,
             hello_due: None,
             last_hello: None,
             introduction_due: None,
+            inquiry_due: None,
             salt,
             bound: shared.bounds.bound,
             swept_floor: 0,
@@ -99,9 +105,8 @@ impl Topic {
         if let Some(doubt) = verdict.doubt {
             self.doubt(doubt.name());
         }
-        if verdict.unknown_stream {
-            let soonest = self.last_hello.map_or(now, |last| now.max(last + HELLO_AT_MOST));
-            self.hello_due = Some(self.hello_due.map_or(soonest, |due| due.min(soonest)));
+        if verdict.unknown_stream && self.inquiry_due.is_none() {
+            self.inquiry_due = Some(self.soon(HELLO_AT_MOST, now));
         }
         self.target.tell_remote(&message.ops, message.src.as_ref(), message.stamp.as_ref().map(|s| s.seq));
         self.settle_waiting(now);
@@ -117,16 +122,26 @@ impl Topic {
         matches!(self.subscription, Subscription::Granted | Subscription::Refused(_))
     }
 
+    /// Whether this client should have heard itself by now.
+    pub fn is_deaf(&self, now: Nanos, patience: Nanos) -> bool {
+        self.subscription == Subscription::Granted && !self.proofs.is_heard() && now >= self.granted_at + patience
+    }
+
+    /// A time for the next `hello`, not sooner than `pause` after the last, and not the same for all who are moved to say one.
+    fn soon(&self, pause: Nanos, now: Nanos) -> Nanos {
+        let soonest = self.last_hello.map_or(now, |last| now.max(last + pause));
+        soonest + random(self.salt ^ now) % (HELLO_AT_MOST.min(self.bound / 32)).max(1)
+    }
+
     /// Whoever says `hello` has not heard of the bounds told before. If this client's is smaller, it is told again, soon:
     /// the newcomer's first heartbeat depends on it.
     fn heard_bound(&mut self, bound_ms: Option<u64>, now: Nanos) {
         let Some(heard) = bound_ms else { return };
         if heard <= self.bound / 1_000_000 {
-            self.introduction_due = None;
+            // It asks the publishers for all that this client would ask, with as small a bound.
+            (self.introduction_due, self.inquiry_due) = (None, None);
         } else if self.introduction_due.is_none() {
-            let soonest = self.last_hello.map_or(now, |last| now.max(last + HELLO_AT_MOST.min(self.bound / 4)));
-            self.introduction_due =
-                Some(soonest + random(self.salt ^ now) % (HELLO_AT_MOST.min(self.bound / 32)).max(1));
+            self.introduction_due = Some(self.soon(HELLO_AT_MOST.min(self.bound / 4), now));
         }
     }
 

@@ -349,7 +349,14 @@ impl World {
         match packet {
             Packet::Subscribe(id, topics) => {
                 let count = topics.len();
-                session.topics.extend(topics);
+                for topic in topics {
+                    let pause = self.soon(0, self.plan.subscription_lag);
+                    self.after(pause, move |w| {
+                        if let Some(session) = w.broker.sessions.get_mut(&number) {
+                            session.topics.insert(topic);
+                        }
+                    });
+                }
                 self.send_down(number, Packet::Suback(id, count));
             }
             Packet::Unsubscribe(topics) => session.topics.retain(|topic| !topics.contains(topic)),

@@ -31,6 +31,8 @@ pub struct Plan {
     pub versions: bool,
     pub replica_lag: Nanos,
     pub late_caches: bool,
+    /// A subscription may begin to work so long after its SUBACK.
+    pub subscription_lag: Nanos,
     pub probes_overtake: bool,
     /// Whether reads may be excused: double faults cannot be ruled out.
     pub double_faults: bool,
@@ -63,6 +65,7 @@ impl Plan {
             versions: false,
             replica_lag: 0,
             late_caches: false,
+            subscription_lag: 0,
             probes_overtake: false,
             double_faults: false,
             faults: |_| {},
@@ -168,6 +171,11 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
         ("tiny_outbox", "outboxes collapse", Plan { outbox_limit: 3, burst: 30, faults: broker_stops, ..calm() }),
         ("tiny_cache", "entries are evicted", Plan { max_entries: 8, faults: stops, ..calm() }),
         ("late_caches", "caches are opened later", Plan { late_caches: true, faults: crashes, ..calm() }),
+        (
+            "early_subacks",
+            "subscriptions begin to work seconds after their SUBACK, connections break",
+            Plan { subscription_lag: BOUND, faults: reconnects, ..calm() },
+        ),
         (
             "storm",
             "all of it",

@@ -27,7 +27,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// All checks; those that build on a failed one are left out.
 pub async fn check(config: &ClientConfig, namespaces: &[String], report: &mut Report<'_>) -> Result<(), Failure> {
-    let id = config.client_id.clone().unwrap_or_else(|| format!("{}-doctor-{:x}", config.app, now_ms()));
+    // As the services' names are made, so that access rules for them fit.
+    let name = format!("{}-doctor-{:x}", config.app, now_ms());
+    let id = config.client_id.clone().unwrap_or_else(|| name.clone());
     let (sender, events) = unbounded_channel();
     let transport = match transport::open(config, &id, sender) {
         Ok(transport) => transport,
@@ -40,8 +42,8 @@ pub async fn check(config: &ClientConfig, namespaces: &[String], report: &mut Re
             .map(|n| if n.is_empty() { config.topic.clone() } else { format!("{}/{n}", config.topic) })
             .collect(),
     };
-    // Where the clients' probes go; below it this name is nobody else's.
-    let own = format!("{}/_probe/doctor-{:x}", config.topic, now_ms());
+    // Where this client's probes would go.
+    let own = format!("{}/_probe/{name}", config.topic);
     let mut patient = Patient { config, transport, events, topics, own, next: 1, retained: Vec::new() };
     let result = patient.check(report).await;
     patient.transport.disconnect(SILENCE);
@@ -161,23 +163,33 @@ impl Patient<'_> {
         }
     }
 
-    /// An empty message says nothing to anybody: it shows whether this client may speak where the caches listen.
+    /// An empty message says nothing to anybody: it shows whether this client may speak, and hear, where the caches do.
     async fn publish_empty(&mut self) -> Result<Check, Check> {
         const NAME: &str = "publish";
         for topic in self.topics.clone() {
             let id = self.send(&topic, Vec::new());
-            let what = format!("a message on `{topic}`");
-            loop {
+            let (mut taken, mut heard) = (false, false);
+            while !(taken && heard) {
+                let what = match taken {
+                    false => format!("a message on `{topic}`"),
+                    true => format!(
+                        "a message on `{topic}`, which the broker took: it may let this client subscribe there and not receive (mosquitto: `topic readwrite` \
+                         in the ACL; AWS IoT Core: `iot:Receive`). It should have come back as an answer"
+                    ),
+                };
                 match self.event(NAME, &what).await? {
                     Event::Published { id: answered, result: Err(e) } if answered == id => {
                         return Err(Check::failed(NAME, e.message()))
                     }
-                    Event::Published { id: answered, .. } if answered == id => break,
+                    Event::Published { id: answered, .. } => taken |= answered == id,
+                    Event::Message { topic: on, payload, retained: false, .. } => {
+                        heard |= *on == *topic && payload.is_empty()
+                    }
                     _ => {}
                 }
             }
         }
-        Ok(Check::ok(NAME, format!("the broker takes messages on {}", self.topics.join(", "))))
+        Ok(Check::ok(NAME, format!("messages on {} are taken, and come back", self.topics.join(", "))))
     }
 
     async fn round_trips(&mut self) -> Result<Check, Check> {
