@@ -1,0 +1,136 @@
+//! unstale itself comes in by each of AWS's ways, is heard, and breaks no rule.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::Standin;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use serde_json::json;
+use unstale::{CacheConfig, Client, ClientConfig, Dialect};
+
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+const SOON: Duration = Duration::from_secs(10);
+const ARN: &str = "arn:aws:iot:us-east-1:123456789012:";
+
+/// A stand-in with every port, whose policy allows what unstale needs and no more.
+fn standin(folder: &Path) -> Standin {
+    unstale_standin::certificates::write(folder).unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let server_key = PKey::private_key_from_pem(&std::fs::read(folder.join("server.key")).unwrap()).unwrap();
+    std::fs::write(folder.join("token.pub"), server_key.public_key_to_pem().unwrap()).unwrap();
+    let allow = |action: &[&str], resource: &[&str]| {
+        let resource: Vec<String> = resource.iter().map(|name| format!("{ARN}{name}")).collect();
+        json!({"Effect": "Allow", "Action": action, "Resource": resource})
+    };
+    let config = json!({
+        "listeners": {"mtls": {}, "alpn": {}},
+        "tls": {"cert_file": file("server.pem"), "key_file": file("server.key"), "client_ca_file": file("ca.pem")},
+        "policy": {"Version": "2012-10-17", "Statement": [
+            allow(&["iot:Connect"], &["client/unstale-*"]),
+            allow(&["iot:Publish", "iot:Receive"], &["topic/cache/invalidate", "topic/cache/invalidate/*"]),
+            allow(&["iot:Subscribe"], &["topicfilter/cache/invalidate", "topicfilter/cache/invalidate/*"]),
+        ]},
+        "authorizer": {"name": "mine", "password": "pass", "token": {"key_name": "tokenKey", "public_key_file": file("token.pub")}},
+        "sigv4": {"access_key": "AKID", "secret_key": SECRET, "session_token": "a/b+c"},
+    });
+    Standin::start(folder.to_owned(), config)
+}
+
+fn config(standin: &Standin, folder: &Path, port: &str, options: serde_json::Value) -> ClientConfig {
+    let url = format!("awsiot://localhost:{}", standin.port(port));
+    let mut all = json!({"url": url, "connect_timeout": "10s", "tls": {"ca_file": folder.join("ca.pem")}});
+    for (name, value) in options.as_object().unwrap() {
+        match value.as_object() {
+            Some(group) if name == "tls" => all["tls"].as_object_mut().unwrap().extend(group.clone()),
+            _ => all[name] = value.clone(),
+        }
+    }
+    ClientConfig::parse(None, all.as_object().unwrap().clone(), Dialect::JSON).unwrap()
+}
+
+/// What one invalidates, the other drops.
+async fn hear_each_other(one: ClientConfig, other: ClientConfig) {
+    let (one, other) = (Client::connect(one).await.unwrap(), Client::connect(other).await.unwrap());
+    let (writer, reader) = (
+        one.cache::<u64>("n", CacheConfig::default()).unwrap(),
+        other.cache::<u64>("n", CacheConfig::default()).unwrap(),
+    );
+    let deadline = Instant::now() + SOON;
+    loop {
+        reader.set("k", 1).unwrap();
+        let receipt = writer.invalidate("k").unwrap();
+        assert!(receipt.delivered(SOON).await, "the invalidation was not accepted");
+        // A cache that was opened a moment ago hears from its subscription on.
+        if other.wait_for(&receipt.token(), Duration::from_millis(500)).await.unwrap() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the invalidation was not heard");
+    }
+    assert_eq!(reader.get("k"), None);
+    assert_eq!(one.close(SOON).await.unwrap() + other.close(SOON).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn by_a_client_certificate_on_either_port() {
+    let folder = common::folder();
+    let standin = standin(&folder);
+    let tls = json!({"cert_file": folder.join("client.pem"), "key_file": folder.join("client.key")});
+    let mut alpn = tls.clone();
+    alpn["alpn"] = json!(["x-amzn-mqtt-ca"]);
+    let own_port = config(&standin, &folder, "mtls", json!({"tls": tls}));
+    let shared_port = config(&standin, &folder, "alpn", json!({"tls": alpn}));
+    hear_each_other(own_port, shared_port).await;
+    assert_eq!(standin.rejections(), json!({}));
+}
+
+#[tokio::test]
+async fn by_a_custom_authorizer() {
+    let folder = common::folder();
+    let standin = standin(&folder);
+    let key = PKey::private_key_from_pem(&std::fs::read(folder.join("server.key")).unwrap()).unwrap();
+    let signature = Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(b"to/ken").unwrap();
+    let aws = json!({
+        "authorizer": "mine", "token_key_name": "tokenKey", "token": "to/ken",
+        "token_signature": openssl::base64::encode_block(&signature)
+    });
+    let options = json!({"aws": aws, "username": "me", "password": "pass"});
+    let client = || config(&standin, &folder, "alpn", options.clone());
+    hear_each_other(client(), client()).await;
+    assert_eq!(standin.rejections(), json!({}));
+}
+
+#[tokio::test]
+async fn by_a_signed_websocket() {
+    let folder = common::folder();
+    let standin = standin(&folder);
+    let aws =
+        json!({"region": "us-east-1", "access_key_id": "AKID", "secret_access_key": SECRET, "session_token": "a/b+c"});
+    let tls = json!({"cert_file": folder.join("client.pem"), "key_file": folder.join("client.key")});
+    // A process has one connection over WebSockets.
+    let other = config(&standin, &folder, "mtls", json!({"tls": tls}));
+    hear_each_other(config(&standin, &folder, "alpn", json!({"aws": aws})), other).await;
+    assert_eq!(standin.rejections(), json!({}));
+}
+
+#[tokio::test]
+async fn with_all_the_caches_that_one_connection_may_have() {
+    let folder = common::folder();
+    let standin = standin(&folder);
+    let tls = json!({"cert_file": folder.join("client.pem"), "key_file": folder.join("client.key")});
+    let client = Client::connect(config(&standin, &folder, "mtls", json!({"tls": tls}))).await.unwrap();
+    let caches: Vec<_> =
+        (0..49).map(|number| client.cache::<u64>(&format!("n{number}"), CacheConfig::default()).unwrap()).collect();
+    // More than the broker takes in a second.
+    let receipts: Vec<_> =
+        (0..300).map(|number| caches[number % 49].invalidate(&format!("k{number}")).unwrap()).collect();
+    for receipt in receipts {
+        assert!(receipt.delivered(SOON).await);
+    }
+    client.close(SOON).await.unwrap();
+    let sums = standin.summary();
+    assert_eq!((&sums["rejections"], &sums["peaks"]["subscriptions"]), (&json!({}), &json!(50)), "{sums}");
+}
