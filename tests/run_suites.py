@@ -43,8 +43,10 @@ SUITES = [
     ("dotnet", "plain", "bindings-c/dotnet/test.sh"),
     ("conformance, 36 pairs", "plain", "python3 tests/conformance/harness.py"),
     ("conformance on ejabberd", "plain", "python3 tests/conformance/harness.py --broker ejabberd --same"),
+    ("conformance on the AWS stand-in", "plain", "python3 tests/conformance/harness.py --broker aws-standin --same --jobs 6"),
     ("chaos harness", "unittest", "python3 -m unittest discover -s tests/chaos -p 'test_*.py'"),
     ("chaos", "plain", "tests/chaos/run"),
+    ("chaos on the AWS stand-in", "plain", "tests/chaos/run --broker aws-standin"),
     ("readme", "unittest", "python3 -m unittest discover -s tests/readme"),
     ("demo", "demo", "make --silent demo"),
 ]

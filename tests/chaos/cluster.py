@@ -21,6 +21,8 @@ STOP_SECONDS = 5
 SALVO_SECONDS = 0.1
 # mosquitto's default: beyond, it accepts a message for a subscriber and drops it, without a word to either side.
 QUEUE = 1000
+# On the stand-in for AWS. Late by less than the reorder window, which is an eighth of the bound.
+AWS_FAULTS = {"reorder": 0.1, "reorder_ms": 150, "duplicate": 0.05}
 
 
 class Faults:
@@ -64,6 +66,8 @@ def faulty(name):
     """The broker of this name, with faults."""
     if name == FaultyMosquitto.name:
         return FaultyMosquitto()
+    if name == "aws-standin":
+        return BROKERS[name](AWS_FAULTS)
     return type("FaultyBroker", (Faults, BROKERS[name]), {})()
 
 

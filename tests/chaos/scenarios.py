@@ -19,6 +19,8 @@ RECONNECTS = 30
 OVERFLOW = 1_800
 SMALL_QUEUE = 10
 SMALL_OVERFLOW = 20
+CUTS = 4
+ABOVE_RATE = 120
 # Doubts that come of numbers and heartbeats.
 TOLD = {"hole", "unconfirmed", "unknown_stream"}
 
@@ -242,6 +244,16 @@ def _half_open(stage, way):
 # They change mosquitto's settings, or read its log.
 MOSQUITTO_ONLY = {"broker_killed_persistent", "queue_overflow", "queue_overflow_unnoticed"}
 
+# Each of these counts on what mosquitto does, and AWS does not.
+NOT_ON_AWS = {
+    "broker_killed": "the service is not one process; that every connection ends at once is `cut`",
+    "broker_killed_persistent": "the same",
+    "broker_stopped": "the same; that it says nothing is `black_hole`",
+    "queue_overflow": "what AWS drops it drops by rate: `above_rate`",
+    "queue_overflow_unnoticed": "the same",
+    "reconnects": "30 resets in a row ask for more than one CONNECT a second; `cut` keeps to that",
+}
+
 # name, what happens, what else is checked of its figures, how many keys (none: the usual number)
 SCENARIOS = [
     ("healthy", healthy, check_healthy, None),
@@ -259,3 +271,42 @@ SCENARIOS = [
     ("half_open_down", half_open_down, check_cut_off, None),
     ("half_open_up", half_open_up, check_late, None),
 ]
+
+
+def cut(stage):
+    """The broker ends all connections, as it does with WebSockets after a day; never sooner than a client may connect again."""
+    stage.last(BEFORE)
+    for _ in range(CUTS):
+        before = stage.cluster.connects()
+        sums = stage.cluster.broker.ask("cut")
+        stage.until(lambda b=before: all(n > m for n, m in zip(stage.cluster.connects(), b)), 20, "all reconnect")
+        stage.last(1.5)
+    stage.expect(sums["counts"].get("cut"), "no connection was cut")
+    stage.last(AFTER)
+
+
+def above_rate(stage):
+    """Together the writers publish more than the broker sends to one client: it drops what it has acknowledged."""
+    cluster = stage.cluster
+    stage.last(BEFORE)
+    before = cluster.broker.ask()["losses"].get("outbound_rate", 0)
+    done = [writer.do(writer.invalidate_apart, ABOVE_RATE, n * 7) for n, writer in enumerate(cluster.writers)]
+    stage.until(lambda: all(event.is_set() for event in done), 30, "the flood is accepted")
+    dropped = cluster.broker.ask()["losses"].get("outbound_rate", 0) - before
+    stage.expect(dropped > 0, "nothing was dropped")
+    stage.last(stage.bound + AFTER)
+
+
+
+# Played on the stand-in for AWS only.
+AWS_ONLY = [
+    ("cut", cut, None, None),
+    ("above_rate", above_rate, None, None),
+]
+
+
+def playable(broker):
+    """What makes sense on the broker of this name."""
+    if broker == "aws-standin":
+        return [entry for entry in SCENARIOS if entry[0] not in NOT_ON_AWS] + AWS_ONLY
+    return [entry for entry in SCENARIOS if broker == "mosquitto" or entry[0] not in MOSQUITTO_ONLY]

@@ -39,6 +39,9 @@ class Broker:
     # What clients need beside the address: `name:password@` and `?option=value` in the URL, and the same for mosquitto_pub.
     user, query, pub_options = "", "", ()
 
+    # One publisher's messages arrive in order.
+    ordered = True
+
     def __init__(self, lines=LINES):
         self.lines = lines
 

@@ -71,6 +71,15 @@ class Tally:
                 counts = f"{len(outcomes)} scenarios, {pair.steps} steps, {seconds:.1f} s"
                 print(f"{writer} -> {reader}: {counts}", flush=True)
 
+    def limits_kept(self, broker):
+        """One more test: nothing that any client did was against a limit of AWS."""
+        print(f"{broker.name}: {json.dumps(broker.ask())}", flush=True)
+        refusals = broker.refusals()
+        for refusal in refusals[:20]:
+            print(f"FAILED limits: {refusal}", flush=True)
+        self.failed += bool(refusals)
+        self.passed += not refusals
+
     def table(self, languages):
         width = max(map(len, languages)) + 2
         print("writer \\ reader".ljust(17) + "".join(name.ljust(width) for name in languages))
@@ -152,6 +161,8 @@ def main():
             thread.start()
         for thread in threads:
             thread.join()
+        if hasattr(broker, "refusals"):
+            tally.limits_kept(broker)
 
     tally.table(languages)
     good = sum(tally.grid.values())

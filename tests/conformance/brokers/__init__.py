@@ -2,8 +2,9 @@
 
 from broker import Broker
 
+from .aws_standin import AwsStandin
 from .ejabberd import Ejabberd
 from .hivemq import HiveMq
 from .rabbitmq import RabbitMq
 
-BROKERS = {kind.name: kind for kind in (Broker, Ejabberd, HiveMq, RabbitMq)}
+BROKERS = {kind.name: kind for kind in (Broker, AwsStandin, Ejabberd, HiveMq, RabbitMq)}

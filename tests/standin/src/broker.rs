@@ -18,6 +18,7 @@ use crate::report::Report;
 use crate::session::{Connection, ConnectionId, Message, Peer, Session, Subscription};
 use crate::topic::{is_name, is_reserved, Filter};
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 pub enum Input {
     Opened(Peer),
     Packet(Version, Packet),
@@ -26,6 +27,7 @@ pub enum Input {
     Closed,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 pub enum Output {
     Packet(Version, Packet),
     /// After what was sent before it.
@@ -33,6 +35,7 @@ pub enum Output {
 }
 
 /// What is to happen later.
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 pub(crate) enum Due {
     Deliver {
         client: String,

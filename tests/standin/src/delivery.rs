@@ -11,6 +11,9 @@ use crate::codec::{Packet, Publish, Version};
 use crate::session::{ConnectionId, Message};
 use crate::topic::{is_name, is_reserved};
 
+/// A client, the number of its session, the QoS of its subscription.
+type Receiver = (String, u64, u8);
+
 impl Broker {
     pub(crate) fn publish(&mut self, id: ConnectionId, publish: Publish, now: Duration) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -138,10 +141,10 @@ impl Broker {
         }
     }
 
-    /// Client, its session, its QoS: one for each client, and one member of each group.
-    fn receivers(&mut self, topic: &str, now: Duration) -> Vec<(String, u64, u8)> {
+    /// One for each client, and one member of each group.
+    fn receivers(&mut self, topic: &str, now: Duration) -> Vec<Receiver> {
         let mut found = Vec::new();
-        let mut groups: BTreeMap<(String, String), Vec<(String, u64, u8)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(String, String), Vec<Receiver>> = BTreeMap::new();
         for (client, session) in &self.sessions {
             if session.connection.is_none() && session.ends <= now {
                 continue;

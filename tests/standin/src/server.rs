@@ -27,6 +27,7 @@ pub struct Hub {
     connections: AtomicU64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 enum Event {
     Opened(ConnectionId, Peer, UnboundedSender<Output>),
     Input(ConnectionId, Input),
