@@ -95,7 +95,7 @@ class Drivers(unittest.TestCase):
             before = driver.FOLDER, driver.ANSWER_SECONDS, driver.END_SECONDS
             driver.FOLDER, driver.ANSWER_SECONDS, driver.END_SECONDS = Path(folder), 2, 2
             try:
-                pair = Pair(types.SimpleNamespace(url="mqtt://nowhere"), "rust", "rust")
+                pair = Pair(types.SimpleNamespace(ordered=True, url="mqtt://nowhere"), "rust", "rust")
                 steps = [{"at": "both", "do": ["get", {"key": "k"}], **(step or {"ok": "v"})}]
                 return pair.play({"name": "s", "says": "", "fresh": True, "steps": steps})
             finally:
@@ -132,7 +132,7 @@ class Drivers(unittest.TestCase):
         self.assertIn("exit code 5", self.play(end="sys.exit(5)"))
 
     def test_a_missing_driver_fails(self):
-        pair = Pair(types.SimpleNamespace(url="mqtt://nowhere"), "no such language", "rust")
+        pair = Pair(types.SimpleNamespace(ordered=True, url="mqtt://nowhere"), "no such language", "rust")
         problem = pair.play({"name": "s", "says": "", "fresh": True, "steps": []})
         self.assertIn("missing", problem)
 
