@@ -5,6 +5,7 @@
 //! variable per option, `UNSTALE_TLS_CA_FILE` for nested ones), the default.
 
 pub(crate) mod aws;
+mod secret;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::aws::AwsConfig;
+pub use self::secret::Secret;
 use crate::error::{Error, Result};
 
 /// Shortest staleness bound: below it heartbeats and probes would outweigh the traffic they guard.
@@ -159,6 +161,14 @@ pub struct ClientConfig {
     /// The broker's password.
     pub password: Option<String>,
     /// TLS, for `mqtts://`, `wss://` and `awsiot://`.
+    pub signing_key: Option<Secret>,
+    /// AWS IoT Core. Not available in this version.
+    pub aws: Option<Map<String, Value>>,
+    /// The broker's user name.
+    pub username: Option<String>,
+    /// The broker's password.
+    pub password: Option<Secret>,
+    /// TLS, for `mqtts://` and `wss://`.
     pub tls: TlsConfig,
 }
 
@@ -214,7 +224,7 @@ impl Default for ClientConfig {
 }
 
 impl fmt::Debug for ClientConfig {
-    /// Secrets are left out: a configuration ends up in logs.
+    /// Only what is named here is shown, and secrets show as `***`: a configuration ends up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientConfig")
             .field("url", &redacted(self.url_or_default()))
@@ -222,7 +232,7 @@ impl fmt::Debug for ClientConfig {
             .field("topic", &self.topic)
             .field("staleness_bound", &self.staleness_bound)
             .field("username", &self.username)
-            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("password", &self.password)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
@@ -236,6 +246,7 @@ pub(crate) fn redacted(url: &str) -> String {
                 let _ = u.set_password(Some("***"));
             }
             u.set_query(None);
+            u.set_fragment(None);
             u.to_string()
         }
         Err(_) => "(not a URL)".into(),
@@ -321,7 +332,10 @@ impl ClientConfig {
             }
             (Some(a), _) => Some(a.to_owned()),
             (None, Some(Value::String(b))) => Some(b.clone()),
-            (None, Some(other)) => return Err(Error::config(format!("option `url` must be a string, not {other}"))),
+            // What it holds is not shown: it may be a URL with a password, in a list.
+            (None, Some(_)) => {
+                return Err(Error::config("option `url` must be a string, such as \"mqtt://localhost:1883\""))
+            }
             (None, None) => match merged.get("url") {
                 Some(Value::String(u)) => Some(u.clone()),
                 _ => None,
@@ -369,7 +383,7 @@ impl ClientConfig {
             self.username = Some(name);
         }
         if let Some(password) = url.password() {
-            let password = decode(password)?;
+            let password = Secret::from(decode(password)?);
             if self.password.as_ref().is_some_and(|p| *p != password) {
                 return Err(Error::config("option `password` contradicts the password in the URL; give one"));
             }
@@ -588,8 +602,18 @@ fn range(name: &str, value: Duration, min: Duration, max: Duration) -> Result<()
 }
 
 fn parse_url(url: &str) -> Result<Url> {
-    Url::parse(url)
-        .map_err(|e| Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883")))
+    let parsed = Url::parse(url).map_err(|e| {
+        Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883"))
+    })?;
+    // A password with one of these ends the authority early, and what follows would be shown as a path or an option.
+    let cut_off = |rest: &str| rest.contains('@') && parsed.username().is_empty();
+    let in_query = parsed.query().and_then(|q| q.split(['&', '=']).next()).is_some_and(cut_off);
+    if cut_off(parsed.path()) || in_query || parsed.fragment().is_some_and(cut_off) {
+        return Err(Error::config(
+            "option `url` has an `@` behind its host; write `/`, `?`, `#` and `@` in the user or the password as %2F, %3F, %23 and %40, or give the options `username` and `password`",
+        ));
+    }
+    Ok(parsed)
 }
 
 /// Reads the whole, and on a failure each option alone, so that the message can name the one at fault.
@@ -845,14 +869,40 @@ mod tests {
         assert_eq!(c.tls.ca_file, Some(PathBuf::from("/ca")));
         assert_eq!(c.tls.alpn, ["mqtt", "x"]);
         assert!(c.lazy);
-        assert_eq!(c.password.as_deref(), Some("12"));
+        assert_eq!(c.password, Some(Secret::from("12")));
     }
 
     #[test]
     fn a_password_is_never_shown() {
         let c = client(Some("mqtt://me:s%40crit@h"), json!({}), Dialect::JSON, &[]).unwrap();
-        assert_eq!(c.password.as_deref(), Some("s@crit"));
+        assert_eq!(c.password, Some(Secret::from("s@crit")));
         assert!(!format!("{c:?}").contains("crit"));
         assert!(!redacted("mqtt://me:secret@h").contains("secret"));
+        assert_eq!(redacted("mqtt://me:secret@h?password=secret#secret"), "mqtt://me:***@h");
+        let both = client(Some("mqtt://me@h?password=secret"), json!({}), Dialect::JSON, &[]).unwrap();
+        assert!(!format!("{both:?}").contains("secret"));
+    }
+
+    #[test]
+    fn an_error_does_not_quote_a_secret() {
+        let j = Dialect::JSON;
+        let cases = [
+            (None, json!({"password": 7351}), "password"),
+            (None, json!({"signing_key": ["7351"]}), "signing_key"),
+            (None, json!({"url": ["mqtt://me:7351@h"]}), "url"),
+            (Some("mqtt://me:7351@h"), json!({"password": "7352"}), "password"),
+            (Some("mqtt://me:1/7351@h"), json!({}), "%2F"),
+            (Some("mqtt://me:1?7351@h"), json!({}), "%3F"),
+            (Some("mqtt://me:1#7351@h"), json!({}), "%23"),
+            (Some("mqtt://me:7351/@h"), json!({}), "url"),
+            (Some("mqtt://:7351@"), json!({}), "url"),
+            (Some("mqtt://h?signing_key=7351"), json!({"password": 1}), "password"),
+        ];
+        for (url, options, names) in cases {
+            let e = client(url, options, j, &[("UNSTALE_SIGNING_KEY", "7351")]).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Config, "{e}");
+            assert!(e.message().contains(names) && !e.message().contains("735"), "{e}");
+        }
+        assert!(client(Some("wss://u:p@h/a@b"), json!({}), j, &[]).is_ok(), "a path may hold one");
     }
 }

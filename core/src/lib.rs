@@ -48,7 +48,7 @@ pub mod transport;
 pub use cache::{Begin, Cache, Facts, Lease, Load, Pending, SetOptions};
 pub use client::{Client, LinkState, Receipt, Status, DEFAULT_CLOSE_TIMEOUT};
 pub use clock::now as now_ns;
-pub use config::{CacheConfig, ClientConfig, Dialect};
+pub use config::{CacheConfig, ClientConfig, Dialect, Secret};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Invalidation, Origin, Subscription};
 pub use fill::{Failure, Joined};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::{ClientConfig, Endpoint, Scheme};
+use super::{ClientConfig, Endpoint, Scheme, Secret};
 use crate::error::{Error, Result};
 
 /// Port of MQTT with a client certificate.
@@ -29,17 +29,17 @@ pub struct AwsConfig {
     /// instance metadata, asked at every connect.
     pub access_key_id: Option<String>,
     /// Its secret.
-    pub secret_access_key: Option<String>,
+    pub secret_access_key: Option<Secret>,
     /// The session token that temporary credentials come with.
-    pub session_token: Option<String>,
+    pub session_token: Option<Secret>,
     /// The custom authorizer's name. Default: the one that the account has as default.
     pub authorizer: Option<String>,
     /// The name under which the authorizer expects its token.
     pub token_key_name: Option<String>,
     /// The token; goes with `token_key_name`.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// The token's signature, in Base64, if the authorizer wants one.
-    pub token_signature: Option<String>,
+    pub token_signature: Option<Secret>,
 }
 
 impl fmt::Debug for AwsConfig {
@@ -223,6 +223,10 @@ mod tests {
         let aws = json!({"access_key_id": "AKIA", "secret_access_key": "hush", "session_token": "hush"});
         let shown = format!("{:?}", config(URL, json!({"aws": aws})).unwrap().aws);
         assert!(!shown.contains("hush"), "{shown}");
+        for name in ["secret_access_key", "session_token", "token", "token_signature"] {
+            let error = config(URL, json!({"aws": {name: 7351}})).unwrap_err();
+            assert!(error.message().contains("aws") && !error.message().contains("7351"), "{error}");
+        }
     }
 
     #[test]

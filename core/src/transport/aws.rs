@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::config::aws::{aws_region, Way};
-use crate::config::{AwsConfig, ClientConfig, Endpoint};
+use crate::config::{AwsConfig, ClientConfig, Endpoint, Secret};
 use crate::error::{Error, Result};
 
 use credentials::{Credentials, Sources};
@@ -64,11 +64,11 @@ impl Access {
         let options = &self.options;
         let token_key = options.token_key_name.as_deref().unwrap_or_default();
         let parameters = [
-            ("x-amz-customauthorizer-name", &options.authorizer),
-            ("x-amz-customauthorizer-signature", &options.token_signature),
-            (token_key, &options.token),
+            ("x-amz-customauthorizer-name", options.authorizer.as_deref()),
+            ("x-amz-customauthorizer-signature", options.token_signature.as_ref().map(Secret::expose)),
+            (token_key, options.token.as_ref().map(Secret::expose)),
         ];
-        let given_ones = parameters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let given_ones = parameters.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let query: Vec<String> =
             given_ones.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
         match query.is_empty() {

@@ -4,10 +4,12 @@
 //! old connection still says can be taken for the new one's. A thread per attempt, its guard, makes that client, keeps
 //! the limits of time and destroys it: nothing here blocks the caller, and nothing is ever destroyed in a callback.
 
+mod diagnose;
 mod explain;
 mod paho;
+mod roots;
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -21,13 +23,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use self::paho::{Client, Failure, Listener, WebSocketTurn};
 use super::aws::Access;
 use super::{ended_by_us, not_connected, Event, Transport};
-use crate::config::{ClientConfig, Endpoint, MqttVersion, Scheme};
+use crate::config::{ClientConfig, Endpoint, MqttVersion, Scheme, TlsConfig};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a dropped transport waits for the library to let go of its last connection.
 const DROP_WAIT: Duration = Duration::from_secs(1);
-/// How long finding out why an attempt failed may take.
-const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// How long finding out why an attempt failed may take: what is left of the attempt's time, but within these.
+const DIAGNOSIS: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3);
 
 /// One client's way to one MQTT broker.
 pub(super) struct Mqtt {
@@ -43,6 +45,8 @@ struct Target {
     /// With `awsiot://`.
     access: Option<Access>,
     options: paho::Options,
+    /// For schemes with TLS.
+    tls: Option<TlsConfig>,
     connect_timeout: Duration,
 }
 
@@ -275,7 +279,9 @@ impl Attempt {
         match failure {
             Some(failure) => {
                 let tls = self.state.lock().tls_trouble.take();
-                self.end(explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, PROBE_LIMIT));
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                let limit = left.clamp(*DIAGNOSIS.start(), *DIAGNOSIS.end());
+                self.end(explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, limit));
             }
             None => self.end(ended_by_us()),
         }
@@ -462,6 +468,12 @@ impl Target {
             Some(access) => access.username(config.username.as_deref()),
             None => config.username.clone(),
         };
+        let mut tls = endpoint.scheme.is_tls().then(|| config.tls.clone());
+        if let (Some(tls), Some(protocol)) = (&mut tls, access.as_ref().and_then(Access::alpn)) {
+            if tls.alpn.is_empty() {
+                tls.alpn.push(protocol.to_owned());
+            }
+        }
         let options = paho::Options {
             client_id: text("client_id", client_id)?,
             v5,
@@ -470,10 +482,10 @@ impl Target {
             keep_alive_s: i32::try_from(config.keep_alive.as_secs()).unwrap_or(i32::MAX),
             connect_timeout_s: i32::try_from(config.connect_timeout.as_secs() + 60).unwrap_or(i32::MAX),
             username: username.map(|name| text("username", &name)).transpose()?,
-            password: config.password.as_ref().map(|p| p.clone().into_bytes()),
-            tls: endpoint.scheme.is_tls().then(|| tls(config, access.as_ref())).transpose()?,
+            password: config.password.clone(),
+            tls: tls.as_ref().map(for_paho).transpose()?,
         };
-        Ok(Target { endpoint, access, options, connect_timeout: config.connect_timeout })
+        Ok(Target { endpoint, access, options, tls, connect_timeout: config.connect_timeout })
     }
 
     /// The library's spelling of where to connect; with a signature, a new one each time.
@@ -486,15 +498,6 @@ impl Target {
             }
         }
         text("url", &uri(&endpoint))
-    }
-
-    fn sends_certificate(&self) -> bool {
-        self.options.tls.as_ref().is_some_and(|tls| tls.cert_file.is_some())
-    }
-
-    /// The file with the authorities to trust.
-    fn trusts(&self) -> Option<std::borrow::Cow<'_, str>> {
-        Some(self.options.tls.as_ref()?.ca_file.as_ref()?.to_string_lossy())
     }
 }
 
@@ -523,11 +526,11 @@ fn uri(endpoint: &Endpoint) -> String {
     }
 }
 
-fn tls(config: &ClientConfig, access: Option<&Access>) -> Result<paho::Tls> {
+/// TLS options as the library wants them.
+fn for_paho(tls: &TlsConfig) -> Result<paho::Tls> {
     let file = |name: &str, path: &Option<std::path::PathBuf>| path.as_deref().map(|p| readable(name, p)).transpose();
     let mut alpn = Vec::new();
-    let by_profile = access.and_then(Access::alpn).filter(|_| config.tls.alpn.is_empty());
-    for name in config.tls.alpn.iter().map(String::as_str).chain(by_profile) {
+    for name in &tls.alpn {
         if name.is_empty() || name.len() > 255 {
             return Err(Error::config(format!("option `tls.alpn` must hold names of 1 to 255 bytes, not {name:?}")));
         }
@@ -538,10 +541,19 @@ fn tls(config: &ClientConfig, access: Option<&Access>) -> Result<paho::Tls> {
         true => None,
         false => Some(CString::new(alpn).map_err(|_| Error::config("option `tls.alpn` must not hold NUL"))?),
     };
+    let (ca_file, ca_dir) = match &tls.ca_file {
+        Some(_) => (file("tls.ca_file", &tls.ca_file)?, None),
+        None => {
+            let roots = roots::system()?;
+            let path = |path: OsString| CString::new(path.into_encoded_bytes()).ok();
+            (roots.file.map(OsString::from).and_then(path), roots.dir.and_then(path))
+        }
+    };
     Ok(paho::Tls {
-        ca_file: file("tls.ca_file", &config.tls.ca_file)?,
-        cert_file: file("tls.cert_file", &config.tls.cert_file)?,
-        key_file: file("tls.key_file", &config.tls.key_file)?,
+        ca_file,
+        ca_dir,
+        cert_file: file("tls.cert_file", &tls.cert_file)?,
+        key_file: file("tls.key_file", &tls.key_file)?,
         alpn,
     })
 }

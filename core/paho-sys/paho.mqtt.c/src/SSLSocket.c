@@ -592,6 +592,11 @@ int SSLSocket_createContext(networkHandles* net, MQTTClient_SSLOptions* opts)
 				SSLSocket_error("SSL_CTX_new", NULL, net->socket, rc, NULL, NULL);
 			goto exit;
 		}
+#if (OPENSSL_VERSION_NUMBER >= 0x10100000L)
+		/* sslVersion is not looked at above. A system's configuration may ask for more than TLS 1.2, never for less. */
+		if (SSL_CTX_get_min_proto_version(net->ctx) < TLS1_2_VERSION)
+			SSL_CTX_set_min_proto_version(net->ctx, TLS1_2_VERSION);
+#endif
 	}
 
 /*
@@ -752,8 +757,13 @@ int SSLSocket_setSocketForSSL(networkHandles* net, MQTTClient_SSLOptions* opts,
 		hostname_plus_null = malloc(hostname_len + 1u );
 		if (hostname_plus_null)
 		{
+			ASN1_OCTET_STRING* address = NULL;
+
 			MQTTStrncpy(hostname_plus_null, hostname, hostname_len + 1u);
-			if ((rc = SSL_set_tlsext_host_name(net->ssl, hostname_plus_null)) != 1) {
+			/* RFC 6066, 3: a literal address is no server name. An IPv6 one may begin with its bracket. */
+			if ((address = a2i_IPADDRESS(hostname_plus_null + (hostname[0] == '['))) != NULL)
+				ASN1_OCTET_STRING_free(address);
+			else if ((rc = SSL_set_tlsext_host_name(net->ssl, hostname_plus_null)) != 1) {
 				if (opts->struct_version >= 3)
 					SSLSocket_error("SSL_set_tlsext_host_name", NULL, net->socket, rc, opts->ssl_error_cb, opts->ssl_error_context);
 				else
@@ -816,6 +826,11 @@ int SSLSocket_connect(SSL* ssl, SOCKET sock, const char* hostname, int verify, i
 
 			X509* cert = SSL_get_peer_certificate(ssl);
 			hostname_len = MQTTProtocol_addressPort(hostname, &port, NULL, MQTT_DEFAULT_PORT);
+			if (hostname[0] == '[') /* the call above takes only the other bracket off */
+			{
+				++hostname;
+				--hostname_len;
+			}
 
 			rc = X509_check_host(cert, hostname, hostname_len, 0, &peername);
 			if (rc == 1)

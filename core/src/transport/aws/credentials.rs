@@ -67,8 +67,8 @@ pub(super) fn find(sources: &Sources<'_>) -> Result<Credentials> {
 fn given(options: &AwsConfig) -> Option<Credentials> {
     Some(Credentials {
         access_key_id: options.access_key_id.clone()?,
-        secret_access_key: options.secret_access_key.clone()?,
-        session_token: options.session_token.clone(),
+        secret_access_key: options.secret_access_key.as_ref()?.expose().to_owned(),
+        session_token: options.session_token.as_ref().map(|t| t.expose().to_owned()),
     })
 }
 

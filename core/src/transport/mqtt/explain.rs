@@ -1,16 +1,19 @@
 //! What a broker's or the library's refusal means for a person: the kind, what happened where, and what to do.
 
+mod tls;
+
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::paho::{self, Failure};
-use super::Target;
+use super::{diagnose, Target};
 use crate::error::{Error, ErrorKind};
 
 /// Bad user name or password, not authorized, banned, bad authentication method (MQTT 5, 2.4).
 const NOT_ALLOWED: [u8; 4] = [0x86, 0x87, 0x8a, 0x8c];
 
-/// Why an attempt failed. May try the address once more, for at most `limit`, to tell a closed port from a failed handshake.
+/// Why an attempt failed. `tls` is what the library heard of OpenSSL. Finding out may take `limit` and another connection:
+/// what the library says does not tell a closed port from a wrong certificate.
 pub(super) fn refusal(
     target: &Target,
     failure: &Failure,
@@ -21,53 +24,55 @@ pub(super) fn refusal(
     if let Some(reason) = failure.reason {
         return connack(target, reason);
     }
-    let at = &target.endpoint;
-    if let Some(words) = tls {
-        return Error::new(
-            ErrorKind::Tls,
-            format!("the TLS handshake with {at} failed: {words}; {}", tls_remedy(target, words)),
-        );
+    // The one that the library uses.
+    let Some(address) = addresses.iter().find(|a| a.is_ipv4()).or(addresses.last()) else {
+        return closed_early(target, "");
+    };
+    let host = &target.endpoint.host;
+    if let Some(options) = &target.tls {
+        return tls::refusal(target, options, &diagnose::diagnose(host, *address, options, limit), tls, limit);
     }
-    if failure.place.as_deref() == Some("TCP connect completion failure") {
-        return closed_early(target);
-    }
-    match probe(addresses, limit) {
-        Some(Err(e)) => Error::new(
-            ErrorKind::Connect,
-            format!("cannot connect to {at}: {e}; check that a broker listens there and that host and port in `url` are right"),
-        ),
-        _ if target.endpoint.scheme.is_tls() => Error::new(
-            ErrorKind::Tls,
-            format!(
-                "the TLS handshake with {at} failed: the broker's certificate is not made out to `{}`, or a certificate or key of `tls` is \
-                 not usable; check the host in `url`, and `tls.ca_file`, `tls.cert_file` and `tls.key_file`",
-                at.host
-            ),
-        ),
-        _ => closed_early(target),
+    match TcpStream::connect_timeout(address, limit) {
+        Err(e) => unreachable(target, &e),
+        Ok(_) if diagnose::speaks_tls(host, *address, limit) => wants_tls(target),
+        Ok(_) => closed_early(target, ""),
     }
 }
 
-/// The broker hung up between the connection and its CONNACK.
-fn closed_early(target: &Target) -> Error {
-    let at = &target.endpoint;
-    if at.scheme.is_tls() {
-        let sent =
-            if target.sends_certificate() { "refuses this client's certificate" } else { "wants a client certificate" };
-        return Error::new(
-            ErrorKind::Tls,
-            format!(
-                "{at} closed the connection right after the TLS handshake, most likely because it {sent}; check `tls.cert_file` and \
-                 `tls.key_file`, and that the port is one for MQTT"
-            ),
-        );
-    }
+fn unreachable(target: &Target, e: &std::io::Error) -> Error {
     Error::new(
         ErrorKind::Connect,
         format!(
-            "{at} closed the connection before it accepted the client; check that the port is one for {}, and set `mqtt_version` to \
-             \"3.1.1\" if the broker does not speak MQTT 5",
-            if target.options.websocket { "MQTT over WebSockets, that the path is right" } else { "MQTT without TLS" }
+            "cannot connect to {}: {e}; check that a broker listens there and that host and port in `url` are right",
+            target.endpoint
+        ),
+    )
+}
+
+fn wants_tls(target: &Target) -> Error {
+    let with_tls = if target.options.websocket { "wss://" } else { "mqtts://" };
+    Error::new(
+        ErrorKind::Connect,
+        format!(
+            "{} closed the connection before it accepted the client: the port is one for TLS; use {with_tls}, or the broker's port without TLS",
+            target.endpoint
+        ),
+    )
+}
+
+/// The broker hung up between the connection and its CONNACK.
+fn closed_early(target: &Target, before: &str) -> Error {
+    let at = &target.endpoint;
+    let port = match (target.options.websocket, at.scheme.is_tls()) {
+        (true, _) => "MQTT over WebSockets, that the path is right",
+        (false, true) => "MQTT, that the broker's access rules let this client in",
+        (false, false) => "MQTT without TLS",
+    };
+    Error::new(
+        ErrorKind::Connect,
+        format!(
+            "{before}{at} closed the connection before it accepted the client; check that the port is one for {port}, and set `mqtt_version` to \
+             \"3.1.1\" if the broker does not speak MQTT 5"
         ),
     )
 }
@@ -93,7 +98,10 @@ fn connack(target: &Target, reason: u8) -> Error {
         code => (ErrorKind::Connect, paho::reason_text(code), "look into the broker's log"),
     };
     let who = match &target.options.username {
-        Some(name) if kind == ErrorKind::Auth => format!(" as user {:?}", name.to_string_lossy()),
+        // Behind a `?` AWS's custom authorizers are told their token.
+        Some(name) if kind == ErrorKind::Auth => {
+            format!(" as user {:?}", name.to_string_lossy().split('?').next().unwrap_or_default())
+        }
         _ => String::new(),
     };
     Error::new(kind, format!("{at} refused the connection{who}: {what}; {remedy}"))
@@ -191,30 +199,4 @@ pub(super) fn openssl_reason(line: &str) -> String {
         Some(reason) if !reason.is_empty() => reason.to_owned(),
         _ => line.trim().to_owned(),
     }
-}
-
-fn tls_remedy(target: &Target, words: &str) -> String {
-    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    if has(&["verify failed"]) {
-        return match target.trusts() {
-            Some(file) => format!("the broker's certificate must be valid and signed by an authority in `tls.ca_file` ({file})"),
-            None => "the broker's certificate must be valid and signed by an authority that this system trusts; name another with `tls.ca_file`".into(),
-        };
-    }
-    if has(&["certificate required", "bad certificate", "unknown ca", "certificate unknown", "handshake failure"]) {
-        return "the broker refuses this client's certificate; check `tls.cert_file` and `tls.key_file`".into();
-    }
-    if has(&["wrong version number", "packet length", "unexpected eof", "record layer"]) {
-        return "check that the port is one for TLS, or use mqtt:// or ws://".into();
-    }
-    "check `tls.ca_file`, `tls.cert_file`, `tls.key_file` and the port".into()
-}
-
-/// Whether the address that the library uses (IPv4 before IPv6, one only) can be connected to.
-fn probe(addresses: &[SocketAddr], limit: Duration) -> Option<std::io::Result<()>> {
-    let address = addresses.iter().find(|a| a.is_ipv4()).or(addresses.last())?;
-    if limit.is_zero() {
-        return None;
-    }
-    Some(TcpStream::connect_timeout(address, limit).map(drop))
 }

@@ -28,6 +28,8 @@ use foldhash::fast::FixedState;
 use parking_lot::{Condvar, Mutex};
 use unstale_paho_sys as ffi;
 
+use crate::config::Secret;
+
 /// Hears what becomes of one connection. Called on Paho's threads, under its lock: copy, note, enqueue, return.
 pub(super) trait Listener: Send + Sync + 'static {
     /// CONNACK, accepted.
@@ -74,13 +76,15 @@ pub(super) struct Options {
     /// A limit that is never reached: the attempt's owner destroys the client earlier. The library looks at it only every 3 s.
     pub connect_timeout_s: i32,
     pub username: Option<CString>,
-    pub password: Option<Vec<u8>>,
+    pub password: Option<Secret>,
     pub tls: Option<Tls>,
 }
 
 /// TLS options.
 pub(super) struct Tls {
+    /// One of these two at least: without them OpenSSL would take what its own installation has, which does not exist.
     pub ca_file: Option<CString>,
+    pub ca_dir: Option<CString>,
     pub cert_file: Option<CString>,
     pub key_file: Option<CString>,
     /// Names with their lengths before them, and a NUL at the end: the library copies it as a string.
@@ -261,8 +265,8 @@ impl Client {
             connect.username = name.as_ptr();
         }
         if let Some(password) = &options.password {
-            connect.binarypwd.len = password.len() as c_int;
-            connect.binarypwd.data = password.as_ptr().cast();
+            connect.binarypwd.len = password.expose().len() as c_int;
+            connect.binarypwd.data = password.expose().as_ptr().cast();
         }
         if let Some(options) = &options.tls {
             tls = options.to_c();
@@ -354,6 +358,8 @@ impl Tls {
         let or_null = |s: &Option<CString>| s.as_ref().map_or(ptr::null(), |s| s.as_ptr());
         ffi::MQTTAsync_SSLOptions {
             trustStore: or_null(&self.ca_file),
+            CApath: or_null(&self.ca_dir),
+            disableDefaultTrustStore: 1,
             keyStore: or_null(&self.cert_file),
             privateKey: or_null(&self.key_file),
             // For an encrypted key: without a password OpenSSL asks for one on the terminal, and everything waits.
