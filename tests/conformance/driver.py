@@ -20,12 +20,13 @@ class Broken(Exception):
 class Driver:
     """Starts `drivers/<language>/run`. Use `ask`; end with `quit` (checked) or `kill`."""
 
-    def __init__(self, language):
+    def __init__(self, language, more_environment=None):
         self.language = language
         program = FOLDER / language / "run"
         if not os.access(program, os.X_OK):
             raise Broken(f"there is no driver for {language}: {program} is missing or not executable")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("UNSTALE_")}
+        environment.update(more_environment or {})
         self.process = subprocess.Popen(
             [str(program)],
             stdin=subprocess.PIPE,

@@ -374,11 +374,17 @@ static json_t *open_cache(json_t *request) {
   return answer(r, json_null());
 }
 
+static void write_log(void *userdata, uint32_t level, const char *target, const char *message) {
+  (void)userdata;
+  fprintf(stderr, "%u %s %s\n", level, target, message);
+}
+
 static json_t *serve(const char *command, json_t *request) {
   uint64_t timeout = (uint64_t)json_integer_value(json_object_get(request, "timeout_ms"));
   bool flag = false;
   if (!strcmp(command, "hello")) return json_pack("{s:{s:s,s:i}}", "ok", "language", "c", "protocol", 1);
   if (!strcmp(command, "quit")) return json_pack("{s:n}", "ok");
+  if (!strcmp(command, "log")) return answer(unstale_set_log(UNSTALE_LOG_TRACE, write_log, NULL, NULL), json_null());
   if (!strcmp(command, "connect")) return connect_to(request);
   if (!client) return mistake("not connected");
   if (!strcmp(command, "cache")) return open_cache(request);

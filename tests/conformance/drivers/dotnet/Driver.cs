@@ -60,6 +60,10 @@ sealed class Driver
         {
             case "hello":
                 return new Dictionary<string, object> { ["language"] = "dotnet", ["protocol"] = 1 };
+            case "log":
+                Client.LogLevel = LogLevel.Trace;
+                Client.Log += (_, record) => Console.Error.WriteLine(record);
+                return null;
             case "connect":
                 client = Client.Connect(r.Text("url"), new ClientOptions { Further = r.Config() });
                 caches.Clear();

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -82,6 +83,8 @@ func (d *driver) serve(r *request) (any, error) {
 		return map[string]any{"language": "go", "protocol": 1}, nil
 	case "quit":
 		return nil, nil
+	case "log":
+		return nil, unstale.SetLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug - 4})))
 	case "connect":
 		client, err := unstale.Connect(context.Background(), unstale.Config{URL: r.URL, Options: r.Options})
 		if err == nil {

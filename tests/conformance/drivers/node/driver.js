@@ -5,6 +5,7 @@ const readline = require('node:readline');
 const { connect, UnstaleError } = require(process.argv[2]);
 
 let client;
+let logged = false;
 const caches = new Map();
 const leases = new Map();
 const receipts = new Map();
@@ -85,8 +86,14 @@ class Load {
 
 const commands = {
   hello: () => ({ language: 'node', protocol: 1 }),
+  log() {
+    logged = true;
+    return null;
+  },
   async connect({ url, options }) {
     client = await connect(url, spelled(options, camel));
+    // Also what was logged before it, by clients that never were.
+    if (logged) client.on('log', (line) => console.error(line));
     return null;
   },
   cache({ ns, options }) {

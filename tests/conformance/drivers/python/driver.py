@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 
@@ -125,6 +126,7 @@ def watch(request):
 
 COMMANDS = {
     "hello": lambda r: {"language": "python", "protocol": 1},
+    "log": lambda r: logging.basicConfig(level=1),
     "connect": connect,
     "cache": open_cache,
     "get": lambda r: caches[r["ns"]].get(r["key"]),

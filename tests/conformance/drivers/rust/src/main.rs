@@ -1,6 +1,7 @@
 //! The Rust driver of the conformance script: commands in, public API calls, answers out. See `tests/conformance/README.md`.
 
 mod load;
+mod log;
 mod request;
 
 use std::collections::HashMap;
@@ -55,6 +56,10 @@ impl Driver {
     fn serve(&mut self, r: &Request) -> Answer {
         Ok(match r.command.as_str() {
             "hello" => json!({ "language": "rust", "protocol": 1 }),
+            "log" => {
+                log::to_stderr();
+                Value::Null
+            }
             "connect" => {
                 let config = ClientConfig::parse(Some(r.text("url")?), r.object("options"), Dialect::JSON)?;
                 self.client = Some(blocking::connect(config)?);
