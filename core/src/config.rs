@@ -343,6 +343,7 @@ impl ClientConfig {
         };
         if let Some(url) = url {
             let parsed = parse_url(&url)?;
+            check_cut_off(&parsed)?;
             for (name, value) in parsed.query_pairs() {
                 if name == "url" {
                     return Err(Error::config("option `url` cannot be in the URL's own query"));
@@ -602,18 +603,20 @@ fn range(name: &str, value: Duration, min: Duration, max: Duration) -> Result<()
 }
 
 fn parse_url(url: &str) -> Result<Url> {
-    let parsed = Url::parse(url).map_err(|e| {
-        Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883"))
-    })?;
-    // A password with one of these ends the authority early, and what follows would be shown as a path or an option.
-    let cut_off = |rest: &str| rest.contains('@') && parsed.username().is_empty();
-    let in_query = parsed.query().and_then(|q| q.split(['&', '=']).next()).is_some_and(cut_off);
-    if cut_off(parsed.path()) || in_query || parsed.fragment().is_some_and(cut_off) {
+    Url::parse(url)
+        .map_err(|e| Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883")))
+}
+
+/// A password with `/`, `?` or `#` ends the authority early, and what follows would be shown as a path or an option.
+fn check_cut_off(url: &Url) -> Result<()> {
+    let cut_off = |rest: &str| rest.contains('@') && url.username().is_empty() && url.password().is_none();
+    let in_query = url.query().and_then(|q| q.split(['&', '=']).next()).is_some_and(cut_off);
+    if cut_off(url.path()) || in_query || url.fragment().is_some_and(cut_off) {
         return Err(Error::config(
-            "option `url` has an `@` behind its host; write `/`, `?`, `#` and `@` in the user or the password as %2F, %3F, %23 and %40, or give the options `username` and `password`",
+            "option `url` has an `@` behind its host; write `/`, `?`, `#` and `@` in the user, the password or the path as %2F, %3F, %23 and %40",
         ));
     }
-    Ok(parsed)
+    Ok(())
 }
 
 /// Reads the whole, and on a failure each option alone, so that the message can name the one at fault.

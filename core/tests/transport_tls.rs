@@ -1,13 +1,17 @@
-//! TLS: whom this client trusts, and what it says when it does not.
+//! TLS: whom this client trusts, what it shows, and what it says when there is no agreement. The faults are in
+//! `tests/tls/faults.json`, for every language; here is what takes a look at the other side.
 
 mod common;
 #[path = "common/peer.rs"]
 mod peer;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
-use common::{free_port, program, run, Mosquitto, TempDir};
+use common::{free_port, program, run, until, Mosquitto, TempDir};
+use openssl::ssl::{NameType, SslAcceptor, SslFiletype, SslMethod};
 use peer::Peer;
 use unstale::{ClientConfig, Error, ErrorKind};
 
@@ -59,6 +63,42 @@ impl Authority {
     }
 }
 
+/// Completes handshakes, notes the names that it was called by, and hangs up.
+struct Stranger {
+    port: u16,
+    names: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+impl Stranger {
+    fn start(authority: &Authority, certificate: &str) -> Stranger {
+        Stranger::at("127.0.0.1:0", authority, certificate)
+    }
+
+    fn at(address: &str, authority: &Authority, certificate: &str) -> Stranger {
+        let names: Arc<Mutex<Vec<_>>> = Arc::default();
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_certificate_chain_file(authority.file(&format!("{certificate}.crt"))).unwrap();
+        acceptor.set_private_key_file(authority.file(&format!("{certificate}.key")), SslFiletype::PEM).unwrap();
+        let acceptor = acceptor.build();
+        let listener = TcpListener::bind(address).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::clone(&names);
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if let Ok(stream) = acceptor.accept(stream) {
+                    heard.lock().unwrap().push(stream.ssl().servername(NameType::HOST_NAME).map(str::to_owned));
+                }
+            }
+        });
+        Stranger { port, names }
+    }
+
+    fn names(&self) -> Vec<Option<String>> {
+        self.names.lock().unwrap().clone()
+    }
+}
+
 fn config(url: &str, ca: &Path) -> ClientConfig {
     let mut config = ClientConfig::from_url(url).unwrap();
     config.tls.ca_file = Some(ca.to_owned());
@@ -103,7 +143,7 @@ fn a_broker_of_another_authority_is_a_tls_error_that_names_the_file() {
     let e = refused(&config(&format!("mqtts://127.0.0.1:{}", broker.port()), &other.file("ca.crt")));
     assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
     let file = other.file("ca.crt");
-    assert!(e.message().contains("verify failed") && e.message().contains(file.to_str().unwrap()), "{e}");
+    assert!(e.message().contains("is unknown") && e.message().contains(file.to_str().unwrap()), "{e}");
 }
 
 #[test]
@@ -168,6 +208,79 @@ fn a_broker_that_wants_a_client_certificate_gets_it_or_is_a_tls_error() {
     assert!(e.message().contains("`tls.key_file`"), "{e}");
     config.tls.key_file = Some(authority.file("client.key"));
     connects(&config);
+}
+
+#[test]
+fn replaced_files_are_used_at_the_next_connection() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    authority.issue("first", "DNS:first");
+    authority.issue("second", "DNS:second");
+    let mut broker = authority.broker("server", "require_certificate true\nuse_identity_as_username true\n");
+    let mut config = config(&format!("mqtts://127.0.0.1:{}", broker.port()), &authority.file("ca.crt"));
+    config.tls.cert_file = Some(authority.file("client.crt"));
+    config.tls.key_file = Some(authority.file("client.key"));
+    let put = |name: &str| {
+        for ending in ["crt", "key"] {
+            // As certificates are renewed: the new file takes the old one's place at once.
+            let new = authority.file(&format!("new.{ending}"));
+            std::fs::copy(authority.file(&format!("{name}.{ending}")), &new).unwrap();
+            std::fs::rename(new, authority.file(&format!("client.{ending}"))).unwrap();
+        }
+    };
+    put("first");
+    let mut peer = Peer::configured(&config).unwrap();
+    peer.connect();
+    until("the broker sees the first", || broker.log().contains("u'first'"));
+    put("second");
+    broker.restart();
+    peer.lost();
+    peer.connect();
+    until("the broker sees the second", || broker.log().contains("u'second'"));
+    // The authority changes too: the broker is no longer trusted at the next connection.
+    let other = Authority::new();
+    std::fs::copy(other.file("ca.crt"), authority.file("ca.crt")).unwrap();
+    broker.kill();
+    peer.lost();
+    let broker = Stranger::start(&authority, "server");
+    let mut config = config.clone();
+    config.url = format!("mqtts://127.0.0.1:{}", broker.port);
+    let e = refused(&config);
+    assert!(e.message().contains("is unknown"), "{e}");
+}
+
+#[test]
+fn a_host_name_is_sent_with_the_hello_and_an_address_is_not() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1,IP:::1,DNS:localhost");
+    for (host, sent) in [("localhost", Some("localhost")), ("127.0.0.1", None)] {
+        for scheme in ["mqtts", "wss"] {
+            let broker = Stranger::start(&authority, "server");
+            let config = config(&format!("{scheme}://{host}:{}", broker.port), &authority.file("ca.crt"));
+            let e = refused(&config);
+            // The library's connection and then the one that finds out why it failed: both are complete.
+            assert_eq!((e.kind(), broker.names()), (ErrorKind::Tls, vec![sent.map(str::to_owned); 2]), "{e}");
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_compared_with_the_certificate() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:::1");
+    authority.issue("other", "IP:::2");
+    for scheme in ["mqtts", "wss"] {
+        let broker = Stranger::at("[::1]:0", &authority, "server");
+        let config = config(&format!("{scheme}://[::1]:{}", broker.port), &authority.file("ca.crt"));
+        let e = refused(&config);
+        assert!(e.message().contains("right after the TLS handshake"), "{e}");
+        assert_eq!(broker.names(), [None, None]);
+        let broker = Stranger::at("[::1]:0", &authority, "other");
+        let mut config = config.clone();
+        config.url = format!("{scheme}://[::1]:{}", broker.port);
+        let e = refused(&config);
+        assert!(e.message().contains("not made out to `::1`, but to ::2"), "{e}");
+    }
 }
 
 #[test]
