@@ -153,22 +153,14 @@ pub struct ClientConfig {
     /// `"5"` (default) or `"3.1.1"`.
     pub mqtt_version: MqttVersion,
     /// A key that authenticates invalidations. Not available in this version.
-    pub signing_key: Option<String>,
+    pub signing_key: Option<Secret>,
     /// AWS IoT Core, for `awsiot://`.
     pub aws: Option<AwsConfig>,
     /// The broker's user name.
     pub username: Option<String>,
     /// The broker's password.
-    pub password: Option<String>,
-    /// TLS, for `mqtts://`, `wss://` and `awsiot://`.
-    pub signing_key: Option<Secret>,
-    /// AWS IoT Core. Not available in this version.
-    pub aws: Option<Map<String, Value>>,
-    /// The broker's user name.
-    pub username: Option<String>,
-    /// The broker's password.
     pub password: Option<Secret>,
-    /// TLS, for `mqtts://` and `wss://`.
+    /// TLS, for `mqtts://`, `wss://` and `awsiot://`.
     pub tls: TlsConfig,
 }
 
