@@ -44,6 +44,7 @@ SUITES = [
     ("conformance, 36 pairs", "plain", "python3 tests/conformance/harness.py"),
     ("conformance on ejabberd", "plain", "python3 tests/conformance/harness.py --broker ejabberd --same"),
     ("conformance on the AWS stand-in", "plain", "python3 tests/conformance/harness.py --broker aws-standin --same --jobs 6"),
+    ("tls, every fault in six languages", "plain", "python3 tests/tls/run.py"),
     ("chaos harness", "unittest", "python3 -m unittest discover -s tests/chaos -p 'test_*.py'"),
     ("chaos", "plain", "tests/chaos/run"),
     ("chaos on the AWS stand-in", "plain", "tests/chaos/run --broker aws-standin"),

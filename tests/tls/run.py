@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE.parent / "conformance"))
 
 import certificates  # noqa: E402
 import servers  # noqa: E402
-from driver import FOLDER, Broken, Driver  # noqa: E402
+from driver import Broken, Driver  # noqa: E402
 from harness import LANGUAGES, build  # noqa: E402
 
 # A user and a password with characters that a URL must escape: each case's URL and no other place holds them.
