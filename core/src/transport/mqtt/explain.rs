@@ -63,6 +63,15 @@ fn wants_tls(target: &Target) -> Error {
 /// The broker hung up between the connection and its CONNACK.
 fn closed_early(target: &Target, before: &str) -> Error {
     let at = &target.endpoint;
+    if target.access.is_some() {
+        return Error::new(
+            ErrorKind::Connect,
+            format!(
+                "{before}{at} closed the connection before it accepted the client, as AWS IoT Core does with one that it does not let in; check that \
+                 the certificate is active or the credentials are valid, that a policy allows `iot:Connect`, and this machine's clock"
+            ),
+        );
+    }
     let port = match (target.options.websocket, at.scheme.is_tls()) {
         (true, _) => "MQTT over WebSockets, that the path is right",
         (false, true) => "MQTT, that the broker's access rules let this client in",
