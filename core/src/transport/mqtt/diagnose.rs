@@ -44,7 +44,7 @@ pub(crate) enum Finding {
     /// `tls.key_file` is not the key of `tls.cert_file`.
     KeyMismatch,
     /// The broker's certificate does not hold.
-    Server(ServerFault, Certificate),
+    Server(ServerFault, Box<Certificate>),
     /// The broker wants a certificate, and this client has none to show.
     CertificateWanted,
     /// The broker does not take this client's certificate.
@@ -52,7 +52,7 @@ pub(crate) enum Finding {
         /// Which alert it sent (RFC 8446, 6.2).
         alert: u8,
         /// The certificate.
-        own: Certificate,
+        own: Box<Certificate>,
     },
     /// The broker speaks no version from TLS 1.2 on.
     OldProtocol,
@@ -134,7 +134,7 @@ pub(crate) fn diagnose(host: &str, address: SocketAddr, tls: &TlsConfig, limit: 
         Err(HandshakeError::WouldBlock(_)) => Finding::Silent,
         Err(HandshakeError::Failure(failed)) => {
             if let Some((fault, certificate)) = verdict.lock().take() {
-                return Finding::Server(fault, certificate);
+                return Finding::Server(fault, Box::new(certificate));
             }
             let wire = failed.get_ref();
             match (wire.first, alert(failed.error())) {
@@ -309,7 +309,7 @@ fn alerted(number: u8, own: Option<Certificate>) -> Finding {
         (UNRECOGNIZED_NAME, _) => Finding::UnknownName,
         (HANDSHAKE_FAILURE | CERTIFICATE_REQUIRED | 42..=49, None) => Finding::CertificateWanted,
         (HANDSHAKE_FAILURE | CERTIFICATE_REQUIRED | 42..=49 | 51, Some(own)) => {
-            Finding::CertificateRefused { alert: number, own }
+            Finding::CertificateRefused { alert: number, own: Box::new(own) }
         }
         (number, _) => Finding::Other(format!("the broker sent the alert {number}")),
     }
