@@ -687,6 +687,7 @@ impl<V: Clone> Inner<V> {
             own: c.own.sum(),
             empty: c.empty.sum(),
             malformed: c.malformed.sum(),
+            refused: c.refused.lock().clone(),
             doubts: c.doubts.lock().clone(),
             epoch: self.freshness.epoch(),
         }

@@ -19,6 +19,7 @@ use url::Url;
 pub use self::aws::AwsConfig;
 pub use self::secret::Secret;
 use crate::error::{Error, Result};
+use crate::message::SigningKeys;
 
 /// Shortest staleness bound: below it heartbeats and probes would outweigh the traffic they guard.
 pub const MIN_STALENESS_BOUND: Duration = Duration::from_millis(500);
@@ -152,8 +153,11 @@ pub struct ClientConfig {
     pub client_id: Option<String>,
     /// `"5"` (default) or `"3.1.1"`.
     pub mqtt_version: MqttVersion,
-    /// A key that authenticates invalidations. Not available in this version.
-    pub signing_key: Option<Secret>,
+    /// Keys, each `id:secret`, of which the first signs what this client publishes; what it receives must be signed with one of
+    /// them, or is refused. Default none.
+    pub signing_key: Option<SigningKeys>,
+    /// With `signing_key`: whether to refuse what is not signed. False while keys are being introduced. Default true.
+    pub require_signatures: Option<bool>,
     /// AWS IoT Core, for `awsiot://`.
     pub aws: Option<AwsConfig>,
     /// The broker's user name.
@@ -207,6 +211,7 @@ impl Default for ClientConfig {
             client_id: None,
             mqtt_version: MqttVersion::V5,
             signing_key: None,
+            require_signatures: None,
             aws: None,
             username: None,
             password: None,
@@ -225,6 +230,7 @@ impl fmt::Debug for ClientConfig {
             .field("staleness_bound", &self.staleness_bound)
             .field("username", &self.username)
             .field("password", &self.password)
+            .field("signing_key", &self.signing_key)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
@@ -435,10 +441,15 @@ impl ClientConfig {
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err(Error::config("options `tls.cert_file` and `tls.key_file` go together; give both or none"));
         }
-        if self.signing_key.is_some() {
-            return Err(unavailable("signing_key"));
+        if self.require_signatures.is_some() && self.signing_key.is_none() {
+            return Err(Error::config("option `require_signatures` needs `signing_key`"));
         }
         self.validate_aws(&endpoint)
+    }
+
+    /// The keys with which what arrives is checked; none where nothing is refused.
+    pub(crate) fn required_keys(&self) -> Option<&SigningKeys> {
+        self.signing_key.as_ref().filter(|_| self.require_signatures != Some(false))
     }
 
     pub(crate) fn url_or_default(&self) -> &str {
@@ -891,13 +902,41 @@ mod tests {
             (Some("mqtt://me:1#7351@h"), json!({}), "%23"),
             (Some("mqtt://me:7351/@h"), json!({}), "url"),
             (Some("mqtt://:7351@"), json!({}), "url"),
-            (Some("mqtt://h?signing_key=7351"), json!({"password": 1}), "password"),
+            (Some("mqtt://h?signing_key=7351"), json!({}), "signing_key"),
         ];
         for (url, options, names) in cases {
-            let e = client(url, options, j, &[("UNSTALE_SIGNING_KEY", "7351")]).unwrap_err();
+            let e = client(url, options, j, &[("UNSTALE_PASSWORD", "7350")]).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Config, "{e}");
             assert!(e.message().contains(names) && !e.message().contains("735"), "{e}");
         }
         assert!(client(Some("wss://u:p@h/a@b"), json!({}), j, &[]).is_ok(), "a path may hold one");
+    }
+
+    #[test]
+    fn signing_keys_come_from_everywhere_and_are_never_shown() {
+        let digits = |digit: &str| digit.repeat(64);
+        let (new, old) = (format!("new:{}", digits("a")), format!("old:{}", digits("b")));
+        let env = [("UNSTALE_SIGNING_KEY", format!("{new}, {old}"))];
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let by_env = client(None, json!({}), Dialect::JSON, &env).unwrap();
+        let query = format!("memory://?signing_key={new},{old}&require_signatures=false");
+        let by_query = client(Some(&query), json!({}), Dialect::JSON, &[]).unwrap();
+        let by_list = client(None, json!({"signingKey": [new, old]}), Dialect::NODE, &[]).unwrap();
+        for config in [&by_env, &by_query, &by_list] {
+            let shown = format!("{config:?}");
+            assert!(shown.contains("new:***") && shown.contains("old:***"), "{shown}");
+            assert!(!shown.contains("aaaa") && !shown.contains("bbbb"), "{shown}");
+        }
+        assert!(by_env.required_keys().is_some() && by_query.required_keys().is_none());
+        for wrong in [json!("aaaaaaaa"), json!(["id:aaaaaaaa"]), json!([7351]), json!(7351), json!({"id": "aaaaaaaa"})]
+        {
+            let e = client(None, json!({"signing_key": wrong}), Dialect::JSON, &[]).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Config);
+            assert!(e.message().contains("`signing_key`"), "{e}");
+            assert!(!e.message().contains("aaaa") && !e.message().contains("7351"), "{e}");
+        }
+        let e = client(None, json!({}), Dialect::JSON, &[("UNSTALE_SIGNING_KEY", "aaaaaaaa")]).unwrap_err();
+        assert!(e.message().contains("UNSTALE_SIGNING_KEY") && !e.message().contains("aaaa"), "{e}");
+        refused(None, json!({"require_signatures": true}), Dialect::JSON, &[], "require_signatures");
     }
 }

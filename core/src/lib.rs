@@ -53,4 +53,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{Invalidation, Origin, Subscription};
 pub use fill::{Failure, Joined};
 pub use freshness::Vitals;
+pub use message::SigningKeys;
 pub use stats::CacheStats;

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::events::{Events, Listeners};
 use crate::freshness::{Bounds, Freshness};
 use crate::journal::{Directory, Journal, Left, Sync as Written};
-use crate::message::{Operations, Token};
+use crate::message::{Operations, SigningKeys, Token};
 use crate::outbox::{Limits, Outbox};
 use crate::stats::Counters;
 use crate::transport::{self, Event};
@@ -276,7 +276,9 @@ impl Shared {
     }
 
     fn limits(&self) -> Limits {
-        self.quotas.outbox(self.config.outbox_limit)
+        let limits = self.quotas.outbox(self.config.outbox_limit);
+        let signature = self.config.signing_key.as_ref().map_or(0, SigningKeys::overhead);
+        Limits { max_payload: limits.max_payload - signature, ..limits }
     }
 
     /// Whether this process is a fork of the one that made the client. One relaxed load.

@@ -8,6 +8,7 @@
 mod check;
 mod decode;
 mod encode;
+mod sign;
 mod token;
 
 use std::borrow::Cow;
@@ -18,6 +19,8 @@ pub use check::{check_key, check_namespace, check_prefix, check_src, check_tag, 
 pub use decode::decode;
 pub use encode::encode;
 pub(crate) use encode::encoded_len;
+pub(crate) use sign::probe_counter;
+pub use sign::{signed_by, Refusal, SigningKeys};
 pub use token::Token;
 
 /// The version of the envelope that this library writes and reads.

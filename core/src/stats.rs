@@ -98,6 +98,7 @@ pub struct Counters {
     pub own: Counter,
     pub empty: Counter,
     pub malformed: Counter,
+    pub refused: Mutex<BTreeMap<&'static str, u64>>,
     pub doubts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -105,6 +106,11 @@ impl Counters {
     /// One more doubt for this reason.
     pub fn doubt(&self, reason: &'static str) {
         *self.doubts.lock().entry(reason).or_insert(0) += 1;
+    }
+
+    /// One more message that was not believed, for this reason.
+    pub fn refuse(&self, reason: &'static str) {
+        *self.refused.lock().entry(reason).or_insert(0) += 1;
     }
 }
 
@@ -144,6 +150,9 @@ pub struct CacheStats {
     pub empty: u64,
     /// Messages that could not be read.
     pub malformed: u64,
+    /// Messages that were not believed, by reason: `unsigned`, `unknown_key`, `bad_signature`, `replayed`. Empty without
+    /// `signing_key`. A probe that is refused counts at every cache of the client.
+    pub refused: BTreeMap<&'static str, u64>,
     /// How often doubt opened a new epoch, by reason.
     pub doubts: BTreeMap<&'static str, u64>,
     /// The current epoch.

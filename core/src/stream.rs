@@ -108,11 +108,15 @@ struct Stream {
     base: u64,
     high: u64,
     holes: Vec<Hole>,
+    /// Of the numbers up to this one some did not come, though an `all` after them made up for it.
+    made_up: u64,
     /// The highest number of a message with operations.
     newest: u64,
     /// The highest number that a heartbeat confirmed, or that was doubted for want of one.
     confirmed: u64,
     heard: u64,
+    /// When it last said something new. A message that is repeated, by whomever, keeps no doubt away.
+    news: u64,
     bye: Option<u64>,
 }
 
@@ -187,6 +191,11 @@ impl Streams {
         let timer = self.timers.first().map(|(at, _)| *at);
         let silence = self.recency.first().map(|(heard, _)| heard.saturating_add(FORGET_SILENT));
         timer.into_iter().chain(silence).min()
+    }
+
+    /// Whether every number that this message stands for was received before, for certain. Then its operations were applied.
+    pub fn has(&self, stamp: &Stamp) -> bool {
+        self.streams.get(&stamp.src).is_some_and(|stream| stream.has(stamp.first, stamp.seq))
     }
 
     /// Acts on what fell due: holes open for the window, tails unconfirmed for half a bound, streams to be forgotten.
@@ -301,10 +310,21 @@ fn reschedule(times: &mut BTreeSet<(u64, Arc<str>)>, src: &Arc<str>, before: Opt
 
 impl Stream {
     fn new(heard: Heard, now: u64) -> Stream {
-        let mut stream = Stream { base: 0, high: 0, holes: Vec::new(), newest: 0, confirmed: 0, heard: now, bye: None };
+        let mut stream = Stream {
+            base: 0,
+            high: 0,
+            holes: Vec::new(),
+            made_up: 0,
+            newest: 0,
+            confirmed: 0,
+            heard: now,
+            news: now,
+            bye: None,
+        };
         match heard {
             Heard::Data { first, seq, all } => {
                 stream.base = if all { 0 } else { first.saturating_sub(1) };
+                stream.made_up = first.saturating_sub(1);
                 (stream.high, stream.newest) = (seq, seq);
             }
             Heard::Heartbeat { seq } => (stream.base, stream.high, stream.confirmed) = (seq, seq, seq),
@@ -318,8 +338,14 @@ impl Stream {
         let mut duplicate = false;
         let missing = match heard {
             Heard::Data { first, seq, all } => {
+                if all {
+                    self.make_up(first, seq);
+                }
                 let filled = self.fill(first, seq);
                 duplicate = seq <= self.high && first > self.base && !filled;
+                if filled || seq > self.high {
+                    self.news = now;
+                }
                 if all {
                     self.everything_fell(seq);
                 }
@@ -337,6 +363,9 @@ impl Stream {
                     self.bye = Some(now);
                 }
                 let missing = (self.high + 1, seq);
+                if seq > self.confirmed {
+                    self.news = now;
+                }
                 self.confirmed = self.confirmed.max(seq);
                 self.high = self.high.max(seq);
                 missing
@@ -358,6 +387,20 @@ impl Stream {
             self.holes.extend([below, above].into_iter().filter(|part| part.from <= part.to));
         }
         true
+    }
+
+    fn has(&self, first: u64, seq: u64) -> bool {
+        let missing = |hole: &Hole| hole.from <= seq && first <= hole.to;
+        first > self.base.max(self.made_up) && seq <= self.high && !self.holes.iter().any(missing)
+    }
+
+    /// Notes how far, below an `all` that stands for `first` to `seq`, not every number was received.
+    fn make_up(&mut self, first: u64, seq: u64) {
+        let below = |number: u64| number.min(first.saturating_sub(1));
+        let skipped = if first > self.high + 1 { first - 1 } else { 0 };
+        let holes = self.holes.iter().filter(|hole| hole.from < first).map(|hole| below(hole.to));
+        let base = if self.base <= seq { below(self.base) } else { 0 };
+        self.made_up = holes.chain([skipped, base, self.made_up]).max().unwrap_or(0);
     }
 
     /// The whole cache fell with number `seq`: nothing below it can be missed any more.
@@ -410,7 +453,7 @@ impl Stream {
     }
 
     fn silent_at(&self, bound: u64) -> Option<u64> {
-        self.is_unconfirmed().then(|| self.heard.saturating_add(bound / 2))
+        self.is_unconfirmed().then(|| self.news.saturating_add(bound / 2))
     }
 
     fn forget_at(&self, bound: u64) -> Option<u64> {

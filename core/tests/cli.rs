@@ -145,6 +145,32 @@ mod decode {
     }
 
     #[test]
+    fn signatures_are_checked_where_topic_and_keys_are_given() {
+        let secret = "5e".repeat(32);
+        let keys = unstale::SigningKeys::parse([&*format!("k:{secret}")]).unwrap();
+        let payload = keys.sign("t/users", br#"{"v":1,"keys":["a"]}"#.to_vec());
+        let payload = String::from_utf8(payload).unwrap();
+        let checked = |topic: &str, variable: Option<&str>, more: &[&str]| {
+            let mut command = tool(&[&["decode", "--on", topic], more, &[&payload]].concat());
+            command.envs(variable.map(|keys| ("UNSTALE_SIGNING_KEY", keys)));
+            outcome(&finish(command))
+        };
+        let key = format!("k:{secret}");
+        let json = |(code, out, _): (i32, String, String)| (code, serde_json::from_str::<Value>(&out).unwrap());
+        let (code, value) = json(checked("t/users", Some(&key), &["--json"]));
+        assert_eq!((code, &value["signature"], &value["key_id"]), (0, &json!("valid"), &json!("k")));
+        let (code, value) = json(checked("t/prices", Some(&key), &["--json"]));
+        assert_eq!((code, &value["signature"]), (1, &json!("bad_signature")));
+        let (code, value) = json(checked("t/users", Some(&format!("j:{secret}")), &["--json"]));
+        assert_eq!((code, &value["signature"]), (1, &json!("unknown_key")));
+        assert!(checked("t/users", Some(&key), &[]).1.contains("right, by the key k"));
+        assert!(checked("t/prices", Some(&key), &[]).1.contains("refuse it: its signature is wrong"));
+        assert_eq!((checked("t/users", None, &[]).0, checked("t/users", Some("5e5e"), &[]).0), (2, 2));
+        assert!(!checked("t/users", Some("5e5e"), &[]).2.contains("5e5e"));
+        assert!(outcome(&run(&["decode", &payload])).1.contains("by the key k, not checked"));
+    }
+
+    #[test]
     fn payloads_are_explained_as_json() {
         assert_eq!(decoded("user:42"), (0, json!({"kind": "invalidation", "form": "plain", "keys": ["user:42"]})));
         assert_eq!(decoded(""), (0, json!({"kind": "empty"})));
@@ -549,6 +575,44 @@ mod traffic {
             assert_eq!(invalidate(publisher, &["a"]).0, 0);
             assert_eq!(watch.json()["keys"], json!(["a"]));
         }
+    }
+
+    #[test]
+    fn signatures_are_made_and_shown_with_the_key_of_the_environment() {
+        let broker = Mosquitto::start();
+        let key = format!("k:{}", "5e".repeat(32));
+        let start = |key: &str| {
+            let mut command = tool(&["watch", "--url", &broker.url(), "--json", "--all-messages"]);
+            command.env("UNSTALE_SIGNING_KEY", key);
+            let watch = Running::spawn(command);
+            watch.wait_for_note("watching");
+            watch
+        };
+        let (insider, stranger) = (start(&key), start(&format!("other:{}", "5e".repeat(32))));
+        let ignorant = watch(&broker.url(), &["--json", "--all-messages"]);
+        let mut command = tool(&["invalidate", "--url", &broker.url(), "--namespace", "users", "user:42"]);
+        command.env("UNSTALE_SIGNING_KEY", &key);
+        let (code, out, err) = outcome(&finish(command));
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(!out.contains("5e5e"));
+        let mut kinds = BTreeSet::new();
+        while !kinds.contains("bye") {
+            let (seen, refused, unchecked) = (insider.json(), stranger.json(), ignorant.json());
+            let kind = seen["kind"].as_str().unwrap().to_owned();
+            assert_eq!((&seen["signature"], &refused["signature"]), (&json!("valid"), &json!("unknown_key")), "{seen}");
+            assert_eq!(unchecked["signature"], Value::Null);
+            assert!(kind == "probe" || unchecked["key_id"] == "k", "{unchecked}");
+            kinds.insert(kind);
+        }
+        assert!(kinds.contains("hello") && kinds.contains("invalidation") && kinds.contains("probe"), "{kinds:?}");
+        publish(&broker, "cache/invalidate/users", "user:42", &[]);
+        let plain = loop {
+            let seen = insider.json();
+            if seen["form"] == "plain" {
+                break seen;
+            }
+        };
+        assert_eq!(plain["signature"], "unsigned");
     }
 
     #[test]

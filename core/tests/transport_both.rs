@@ -46,7 +46,7 @@ fn a_published_message_is_acknowledged_and_received_by_every_subscriber() {
         while !(acknowledged && received) {
             match near.event() {
                 Event::Published { id: 41, result: Ok(()) } => acknowledged = true,
-                Event::Message { topic, payload, retained: false } => {
+                Event::Message { topic, payload, retained: false, .. } => {
                     assert_eq!((&*topic, &*payload), ("t/b", &b"{\"v\":1}"[..]));
                     received = true;
                 }

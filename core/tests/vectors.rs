@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{json, Map, Value};
-use unstale::message::{self, Decoded, Message};
+use unstale::message::{self, Decoded, Message, SigningKeys};
 
 /// One case with the file it is from, its abbreviations written out.
 struct Case {
@@ -58,8 +58,7 @@ fn written_out(value: Value) -> Value {
     }
 }
 
-fn payload(case: &Value) -> Vec<u8> {
-    let payload = &case["payload"];
+fn payload(payload: &Value) -> Vec<u8> {
     match (payload["utf8"].as_str(), payload["hex"].as_str()) {
         (Some(text), None) => text.as_bytes().to_vec(),
         (None, Some(hex)) => {
@@ -128,7 +127,7 @@ fn every_payload_is_read_as_the_vectors_say() {
     assert!(cases.len() >= 60, "only {} cases", cases.len());
     let mut faults = Vec::new();
     for case in &cases {
-        let read = outcome(&payload(&case.value));
+        let read = outcome(&payload(&case.value["payload"]));
         if read != case.value["expect"] {
             faults.push(format!(
                 "{}\n  expected {}\n  read     {}",
@@ -139,6 +138,49 @@ fn every_payload_is_read_as_the_vectors_say() {
         }
     }
     assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), cases.len(), faults.join("\n"));
+}
+
+#[test]
+fn every_signature_is_judged_as_the_vectors_say_and_made_as_they_have_it() {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.value.get("signature").is_some()).collect();
+    assert!(cases.len() >= 30, "only {} cases", cases.len());
+    for case in &cases {
+        let signature = &case.value["signature"];
+        let topic = signature["topic"].as_str().expect("a topic");
+        let keys: Vec<String> = signature["keys"]
+            .as_object()
+            .expect("keys")
+            .iter()
+            .map(|(id, secret)| format!("{id}:{}", secret.as_str().expect("a secret")))
+            .collect();
+        let all = SigningKeys::parse(keys.iter().map(String::as_str)).expect("keys");
+        let probe = case.value.get("probe").map(payload);
+        let bytes = probe.clone().unwrap_or_else(|| payload(&case.value["payload"]));
+        let verdict = match &probe {
+            Some(probe) => all.verify_probe(topic, probe).map(drop),
+            None => all.verify(topic, &bytes),
+        };
+        let named = verdict.err().map_or("valid", message::Refusal::name);
+        assert_eq!(json!(named), signature["verdict"], "{}", case.name());
+        if verdict.is_err() {
+            continue;
+        }
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        let again = |id: &str| {
+            let key = keys.iter().find(|key| key.starts_with(&format!("{id}:"))).expect("its key");
+            SigningKeys::parse([key.as_str()]).expect("a key")
+        };
+        let made = if probe.is_some() {
+            let (counter, signature) = text.split_once(' ').expect("a counter");
+            let id = signature.split(':').next().expect("an id");
+            again(id).sign_probe(topic, counter.parse().expect("a number"))
+        } else {
+            let (body, signature) = text.rsplit_once(",\"sig\":\"").expect("a signature");
+            let id = signature.split(':').next().expect("an id");
+            again(id).sign(topic, format!("{body}}}").into_bytes())
+        };
+        assert_eq!(String::from_utf8(made).expect("UTF-8"), text, "{}", case.name());
+    }
 }
 
 #[test]
@@ -162,10 +204,11 @@ fn every_case_says_one_thing_and_has_a_name_of_its_own() {
     let mut names = BTreeSet::new();
     for case in cases() {
         assert!(names.insert(case.name()), "{} is there twice", case.name());
-        let known = ["name", "payload", "expect", "rule", "value", "valid"];
+        let known = ["name", "payload", "probe", "signature", "expect", "rule", "value", "valid"];
         let fields = case.value.as_object().expect("an object");
         assert!(fields.keys().all(|field| known.contains(&field.as_str())), "{}", case.name());
-        assert!(fields.contains_key("payload") != fields.contains_key("rule"), "{}", case.name());
+        let subjects = ["payload", "probe", "rule"].into_iter().filter(|field| fields.contains_key(*field));
+        assert_eq!(subjects.count(), 1, "{}", case.name());
         if let Some(expect) = fields.get("expect").and_then(Value::as_object) {
             assert_eq!(expect.len(), 1, "{}", case.name());
         }

@@ -7,6 +7,8 @@ fault of one of the three. It is also the shortest way to see what an implementa
     {"envelope": {"keys": ["user:42"], "operations": 1}}
 """
 
+import hashlib
+import hmac
 import json
 import re
 import sys
@@ -211,6 +213,27 @@ def versions(fields):
 
 def is_name(value):
     return type(value) is str and 1 <= len(value.encode("utf-8")) <= MAX_NAME and "\0" not in value
+
+
+# ---- signatures ----
+
+SIGNED = rb'(\{.*),"sig":"([A-Za-z0-9._-]{1,32}):([0-9a-f]{64})"\}'
+SIGNED_PROBE = rb"([0-9]+) ([A-Za-z0-9._-]{1,32}):([0-9a-f]{64})"
+
+
+def verdict(payload, topic, keys, form=SIGNED):
+    """Whether who has `keys`, secrets by id, believes `payload` on `topic`; `form` tells envelopes from probes."""
+    signed = re.fullmatch(form, payload, re.DOTALL)
+    if signed is None:
+        return "unsigned"
+    body, key, claimed = signed[1], signed[2].decode(), signed[3].decode()
+    if key not in keys:
+        return "unknown_key"
+    return "valid" if hmac.compare_digest(claimed, signature(body, topic, keys[key])) else "bad_signature"
+
+
+def signature(body, topic, secret):
+    return hmac.new(secret, b"unstale1\n" + topic.encode("utf-8") + b"\n" + body, hashlib.sha256).hexdigest()
 
 
 # ---- names outside payloads ----

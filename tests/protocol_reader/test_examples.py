@@ -18,6 +18,8 @@ DOCUMENT = pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "pro
 # Debian installs the broker where only root's PATH looks.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 DEADLINE = 20
+# The one that the document's example signs with.
+KEYS = {"2026-11": bytes(range(32))}
 
 
 def blocks(language):
@@ -125,6 +127,8 @@ class Examples(unittest.TestCase):
                     self.assertEqual(outcomes[0], {"plain": "user:42"})
                     self.assertTrue(all("envelope" in outcome for outcome in outcomes[1:]), outcomes)
                     self.assertTrue(any(outcome["envelope"].get("bye") for outcome in outcomes[1:]))
+                    signed = [payload.encode("utf-8") for _, payload in read if '"sig"' in payload]
+                    self.assertEqual([reader.verdict(payload, topic, KEYS) for payload in signed], ["valid"])
             finally:
                 for shell in shells:
                     shell.stop()

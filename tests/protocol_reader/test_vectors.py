@@ -44,6 +44,19 @@ class Vectors(unittest.TestCase):
                     self.assertEqual(reader.outcome(payload_bytes(case["payload"])), case["expect"])
         self.assertGreaterEqual(run, 60)
 
+    def test_every_signature_is_judged_as_the_vectors_say(self):
+        run = 0
+        for name, case in cases():
+            if "signature" in case:
+                run += 1
+                form = reader.SIGNED_PROBE if "probe" in case else reader.SIGNED
+                payload = payload_bytes(case["probe"] if "probe" in case else case["payload"])
+                given = case["signature"]
+                keys = {key: bytes.fromhex(secret) for key, secret in given["keys"].items()}
+                with self.subTest(name):
+                    self.assertEqual(reader.verdict(payload, given["topic"], keys, form), given["verdict"])
+        self.assertGreaterEqual(run, 30)
+
     def test_every_name_is_judged_as_the_vectors_say(self):
         run = 0
         for name, case in cases():

@@ -76,7 +76,7 @@ MUTANTS = [
     ("unknown-stream", "The first message of an unknown stream is doubt, unless it is number 1 (rule 5)",
      "core/src/stream.rs", "(self.probed && !from_the_start).then_some", "(self.probed && !from_the_start && now == 0).then_some"),
     ("unconfirmed", "A stream's newest message that no heartbeat confirms is doubt (rule 5)",
-     "core/src/stream.rs", "self.is_unconfirmed().then(|| self.heard", "(self.is_unconfirmed() && bound == 0).then(|| self.heard"),
+     "core/src/stream.rs", "self.is_unconfirmed().then(|| self.news", "(self.is_unconfirmed() && bound == 0).then(|| self.news"),
     ("heartbeats", "Heartbeats follow the newest message (rule 7)",
      "core/src/outbox.rs", "        self.schedule.poll(now)\n", "        self.schedule.poll(now) && now == 0\n"),
     ("second-bye", "`bye` is said twice (rule 7)",

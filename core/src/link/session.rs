@@ -19,7 +19,7 @@ use crate::clock::Nanos;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::LOG_EVERY;
 use crate::freshness::Prober;
-use crate::message::{self, Decoded, Message, Operations};
+use crate::message::{self, Decoded, Message, Operations, Refusal};
 use crate::stream::Doubt;
 use crate::transport::{Event, Transport};
 
@@ -248,13 +248,14 @@ impl Session {
             Event::Lost(error) => self.lost(error, now),
             Event::Subscribed { id, results } => self.subscribed(id, results, now),
             Event::Published { id, result } => self.published(id, result, now),
-            Event::Message { topic, payload, retained } => {
+            Event::Message { topic, payload, retained, qos } => {
                 if retained {
                     return;
                 }
                 if let Some(&i) = self.by_topic.get(&topic) {
                     self.received(i, &payload, now);
-                } else if *topic == *self.probe_topic {
+                } else if *topic == *self.probe_topic && qos > 0 {
+                    // Ours are of QoS 1. A copy of QoS 0, by whomever, may have overtaken what it is to prove.
                     self.probed(&payload, now);
                 }
             }
@@ -433,6 +434,15 @@ impl Session {
     }
 
     fn received(&mut self, i: usize, payload: &[u8], now: Nanos) {
+        let shared = self.shared.clone();
+        let required = shared.config.required_keys();
+        // Who is not believed says nothing: it is neither applied nor doubt, or anybody could lapse the caches. Without
+        // a payload it says nothing anyway.
+        if let Some(keys) = required.filter(|_| !payload.is_empty()) {
+            if let Err(refusal) = keys.verify(&self.topics[i].channel.topic, payload) {
+                return self.refused(i, refusal, now);
+            }
+        }
         let topic = &mut self.topics[i];
         let counters = topic.target.counters();
         match message::decode(payload) {
@@ -453,6 +463,10 @@ impl Session {
                     }
                     return;
                 }
+                let data = message.stamp.as_ref().filter(|_| !message.ops.is_empty());
+                if required.is_some() && data.is_some_and(|stamp| topic.streams.has(stamp)) {
+                    return self.refused(i, Refusal::Replayed, now);
+                }
                 topic.received(&message, now);
             }
             Err(malformed) => {
@@ -468,8 +482,34 @@ impl Session {
         }
     }
 
+    fn refused(&mut self, i: usize, refusal: Refusal, now: Nanos) {
+        self.topics[i].target.counters().refuse(refusal.name());
+        let name = self.topics[i].channel.topic.clone();
+        self.log_refusal(&name, refusal, now);
+    }
+
+    fn log_refusal(&mut self, topic: &str, refusal: Refusal, now: Nanos) {
+        // A broker that delivers again makes replays; they are no sign of trouble.
+        if refusal != Refusal::Replayed && self.may_log(refusal.name(), now) {
+            tracing::warn!(target: "unstale", "a message on {topic} was refused: {refusal}");
+        }
+    }
+
     fn probed(&mut self, payload: &[u8], now: Nanos) {
-        let counter = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+        let shared = self.shared.clone();
+        let counter = match shared.config.required_keys() {
+            None => message::probe_counter(payload),
+            Some(keys) => match keys.verify_probe(&self.probe_topic, payload) {
+                Ok(counter) => counter,
+                Err(refusal) => {
+                    // Probes concern every cache.
+                    self.topics.iter().for_each(|topic| topic.target.counters().refuse(refusal.name()));
+                    let name = self.probe_topic.clone();
+                    return self.log_refusal(&name, refusal, now);
+                }
+            },
+        };
+        let counter = std::str::from_utf8(counter).ok().and_then(|text| text.parse().ok());
         let Some(returned) = counter.and_then(|counter| self.prober.returned(counter)) else { return };
         self.newest_proof = returned.sent_at.max(self.newest_proof);
         self.proved = true;
@@ -593,9 +633,13 @@ impl Session {
     /// Probe, hello, data, heartbeat: in this order at the start of a session (rule 6), and probes and heartbeats first always.
     fn send(&mut self, now: Nanos) {
         if self.prober.due().is_some_and(|due| now >= due) {
-            let payload = self.prober.send(now).to_string().into_bytes();
+            let counter = self.prober.send(now);
+            let payload = match &self.shared.config.signing_key {
+                None => counter.to_string().into_bytes(),
+                Some(keys) => keys.sign_probe(&self.probe_topic, counter),
+            };
             let topic = self.probe_topic.clone();
-            self.publish(Sent::Other, &topic, payload, now);
+            self.hand_over(Sent::Other, &topic, payload, now);
         }
         self.send_again(now);
         for i in 0..self.topics.len() {
@@ -701,7 +745,16 @@ impl Session {
         self.pace.allows(self.sent.len(), now)
     }
 
-    pub(super) fn publish(&mut self, what: Sent, topic: &str, payload: Vec<u8>, now: Nanos) {
+    /// Publishes an envelope, signed if there is a key.
+    pub(super) fn publish(&mut self, what: Sent, topic: &str, envelope: Vec<u8>, now: Nanos) {
+        let payload = match &self.shared.config.signing_key {
+            None => envelope,
+            Some(keys) => keys.sign(topic, envelope),
+        };
+        self.hand_over(what, topic, payload, now);
+    }
+
+    fn hand_over(&mut self, what: Sent, topic: &str, payload: Vec<u8>, now: Nanos) {
         let id = self.id();
         self.pace.count(payload.len(), now);
         self.sent.insert(id, (what, now));

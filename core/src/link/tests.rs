@@ -1,6 +1,7 @@
 //! The link's rules with a broker of the test's own and a clock that the test turns: silence, refusals, the end, a flood.
 
 mod aws;
+mod signed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -125,6 +126,8 @@ struct Rig {
     hellos: Vec<Nanos>,
     /// All publications: when, and what.
     published: Vec<(Nanos, String)>,
+    /// The same: where, and the bytes.
+    payloads: Vec<(String, Vec<u8>)>,
     /// Turns of the loop.
     turns: usize,
     disconnected: bool,
@@ -136,12 +139,11 @@ impl Rig {
     }
 
     fn at(url: &str, broker: Broker) -> Rig {
-        let config = ClientConfig {
-            staleness_bound: Duration::from_nanos(B),
-            lazy: true,
-            url: url.into(),
-            ..ClientConfig::default()
-        };
+        Rig::configured(broker, ClientConfig { url: url.into(), ..ClientConfig::default() })
+    }
+
+    fn configured(broker: Broker, config: ClientConfig) -> Rig {
+        let config = ClientConfig { staleness_bound: Duration::from_nanos(B), lazy: true, ..config };
         let (shared, commands) = Shared::new(config, "me").unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let now = 1_000 * S;
@@ -163,6 +165,7 @@ impl Rig {
             byes: Vec::new(),
             hellos: Vec::new(),
             published: Vec::new(),
+            payloads: Vec::new(),
             turns: 0,
             disconnected: false,
         }
@@ -226,6 +229,7 @@ impl Rig {
                 }
                 (Request::Publish(id, topic, payload), broker) => {
                     self.published.push((self.now, String::from_utf8_lossy(&payload).into_owned()));
+                    self.payloads.push((topic.clone(), payload.clone()));
                     if std::str::from_utf8(&payload).is_ok_and(|text| text.contains("\"bye\":true")) {
                         self.byes.push(self.now);
                     }
@@ -239,7 +243,7 @@ impl Rig {
                         _ => true,
                     };
                     if delivered {
-                        self.event(Event::Message { topic: topic.into(), payload, retained: false });
+                        self.event(Event::Message { topic: topic.into(), payload, retained: false, qos: 1 });
                     }
                 }
                 (Request::Disconnect, _) => self.disconnected = true,
@@ -346,7 +350,7 @@ fn a_flood_of_messages_does_not_keep_the_link_from_closing() {
     let (cache, topic) = (rig.cache.clone(), rig.channel.topic.clone());
     let (events, inbox) = unbounded_channel();
     for _ in 0..FLOOD {
-        let message = Event::Message { topic: topic.clone(), payload: b"key".to_vec(), retained: false };
+        let message = Event::Message { topic: topic.clone(), payload: b"key".to_vec(), retained: false, qos: 1 };
         assert!(events.send(message).is_ok());
     }
     let (reply, answer) = oneshot::channel();
@@ -415,7 +419,8 @@ fn what_is_invalidated_while_bye_is_said_is_sent_and_followed_by_another() {
 fn a_newcomer_of_a_larger_bound_is_told_the_smaller_one_unless_somebody_else_does() {
     let hello = |bound: u64| format!(r#"{{"v":1,"src":"new","hello":true,"bound":{bound}}}"#).into_bytes();
     let hears = |rig: &mut Rig, bound: u64| {
-        let message = Event::Message { topic: rig.channel.topic.clone(), payload: hello(bound), retained: false };
+        let message =
+            Event::Message { topic: rig.channel.topic.clone(), payload: hello(bound), retained: false, qos: 1 };
         rig.event(message);
     };
     let mut rig = Rig::new(Broker::Healthy);

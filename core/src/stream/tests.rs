@@ -2,7 +2,7 @@ use super::*;
 use crate::message::{decode, Decoded, Message, Operations};
 use crate::outbox::{Limits, Outbox};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const S: u64 = 1_000_000_000;
 const B: u64 = 30 * S;
@@ -153,9 +153,11 @@ fn newest_data_without_a_heartbeat_is_doubt_after_half_a_bound_of_silence() {
     let mut streams = streams(0);
     data(&mut streams, 1, 0);
     assert_eq!(streams.due(), Some(B / 2));
-    // A heartbeat of an older number confirms nothing, but the stream is not silent.
+    // A heartbeat of an older number does not confirm the newest, but it is news. The same again is none.
     data(&mut streams, 2, S);
     streams.observe_heartbeat(&src("a"), 1, 2 * S);
+    streams.observe_heartbeat(&src("a"), 1, 3 * S);
+    data(&mut streams, 2, 3 * S);
     assert_eq!(streams.poll(2 * S + B / 2 - 1), []);
     assert_eq!(streams.poll(2 * S + B / 2), [Doubt::Unconfirmed]);
     assert_eq!(streams.poll(10 * B), [], "once");
@@ -248,6 +250,28 @@ fn what_wait_for_needs_is_told() {
     assert_eq!([6, 7].map(|seq| streams.reached("a", seq)), [Reached::LearnedNotReceived, Reached::Unknown]);
 }
 
+#[test]
+fn a_number_counts_as_received_only_if_it_was() {
+    let has = |streams: &Streams, first, seq| streams.has(&stamp("a", first, seq));
+    let mut all_after_a_gap = streams(W);
+    data(&mut all_after_a_gap, 1, 0);
+    data(&mut all_after_a_gap, 2, 0);
+    assert!(has(&all_after_a_gap, 1, 2) && has(&all_after_a_gap, 2, 2) && !has(&all_after_a_gap, 2, 3));
+    all_after_a_gap.observe_data(&stamp("a", 5, 5), true, 1);
+    assert!(has(&all_after_a_gap, 5, 5) && !has(&all_after_a_gap, 3, 3), "3 may have a version to tell");
+    assert!(!has(&all_after_a_gap, 2, 5), "4 was not received");
+    let mut holes = streams(W);
+    data(&mut holes, 1, 0);
+    data(&mut holes, 4, 0);
+    assert!(has(&holes, 4, 4) && !has(&holes, 3, 4) && !has(&holes, 2, 2));
+    data(&mut holes, 3, 1);
+    assert!(has(&holes, 3, 4) && !has(&holes, 2, 4));
+    data(&mut holes, 2, 1);
+    assert!(has(&holes, 1, 4) && !holes.has(&stamp("b", 1, 1)));
+    holes.observe_heartbeat(&src("a"), 6, 2);
+    assert!(!has(&holes, 5, 5) && !has(&holes, 6, 6), "heard of and not received");
+}
+
 // A model that keeps every number of every stream by itself, and follows the rules word for word.
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -263,6 +287,9 @@ struct ModelStream {
     newest: u64,
     confirmed: u64,
     heard: u64,
+    news: u64,
+    /// Every number that ever came.
+    came: BTreeSet<u64>,
     bye: Option<u64>,
 }
 
@@ -308,6 +335,17 @@ impl Model {
         let mut verdict = Verdict { unknown_stream: unknown, ..Verdict::default() };
         let high = stream.high();
         stream.heard = now;
+        let news = match event {
+            Event::Data { first, seq, .. } => {
+                let fills = stream.numbers.range(first..=seq).any(|(_, n)| matches!(n, Number::Missing { .. }));
+                stream.came.extend(*first..=*seq);
+                fills || *seq > high
+            }
+            _ => top > stream.confirmed,
+        };
+        if news || unknown {
+            stream.news = now;
+        }
         for n in high + 1..=top {
             stream.numbers.insert(n, if unknown { Number::Unaccounted } else { Number::Missing { since: now } });
         }
@@ -356,7 +394,7 @@ impl Model {
         self.streams
             .values()
             .flat_map(|s| {
-                let unconfirmed = (s.newest > s.confirmed).then_some(s.heard + B / 2);
+                let unconfirmed = (s.newest > s.confirmed).then_some(s.news + B / 2);
                 let times = [unconfirmed, s.bye.map(|at| at + 10 * B), Some(s.heard + FORGET_SILENT)];
                 s.missing().map(|since| since + self.window).chain(times.into_iter().flatten()).collect::<Vec<_>>()
             })
@@ -366,7 +404,7 @@ impl Model {
     fn poll(&mut self, now: u64) -> HashSet<Doubt> {
         let mut doubts = HashSet::new();
         for stream in self.streams.values_mut() {
-            if stream.newest > stream.confirmed && stream.heard + B / 2 <= now {
+            if stream.newest > stream.confirmed && stream.news + B / 2 <= now {
                 stream.confirmed = stream.newest;
                 doubts.insert(Doubt::Unconfirmed);
             }
@@ -461,6 +499,10 @@ proptest! {
                 for seq in 0..16 {
                     if seq > 0 {
                         prop_assert_eq!(streams.reached(src, seq), model.reached(src, seq), "{} {}", src, seq);
+                    }
+                    for first in seq.saturating_sub(2).max(1)..=seq {
+                        let came = |n| model.streams.get(src).is_some_and(|stream| stream.came.contains(&n));
+                        prop_assert!(!streams.has(&stamp(src, first, seq)) || (first..=seq).all(came), "{} {}", first, seq);
                     }
                 }
             }

@@ -115,7 +115,12 @@ impl Transport for Memory {
         let routes = self.broker.routes.lock();
         if let Some((topic, subscribers)) = routes.topics.get_key_value(topic) {
             for (_, events) in subscribers {
-                let _ = events.send(Event::Message { topic: topic.clone(), payload: payload.clone(), retained: false });
+                let _ = events.send(Event::Message {
+                    topic: topic.clone(),
+                    payload: payload.clone(),
+                    retained: false,
+                    qos: 1,
+                });
             }
         }
         // Still under the lock: an acknowledgement never overtakes the message it is for.

@@ -53,6 +53,8 @@ pub enum Event {
         payload: Vec<u8>,
         /// Whether the broker kept it from earlier and sent it because of the subscription.
         retained: bool,
+        /// The quality of service with which it was delivered. 0: it may have overtaken others.
+        qos: u8,
     },
 }
 

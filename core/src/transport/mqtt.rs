@@ -414,7 +414,7 @@ impl Listener for Attempt {
         }
     }
 
-    fn message(&self, topic: &str, payload: &[u8], retained: bool) {
+    fn message(&self, topic: &str, payload: &[u8], retained: bool, qos: u8) {
         let payload = payload.to_vec();
         let mut state = self.state.lock();
         if !matches!(state.phase, Phase::Connected | Phase::Draining(_)) {
@@ -424,7 +424,7 @@ impl Listener for Attempt {
             Some(last) if **last == *topic => Arc::clone(last),
             _ => Arc::clone(state.topic.insert(topic.into())),
         };
-        let _ = self.events.send(Event::Message { topic, payload, retained });
+        let _ = self.events.send(Event::Message { topic, payload, retained, qos });
     }
 
     fn tls_trouble(&self, text: &str) {

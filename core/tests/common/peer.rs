@@ -124,7 +124,7 @@ impl Peer {
     /// The next message, as (topic, payload).
     pub fn message(&mut self) -> (String, String) {
         match self.event() {
-            Event::Message { topic, payload, retained: false } => {
+            Event::Message { topic, payload, retained: false, .. } => {
                 (topic.to_string(), String::from_utf8(payload).unwrap())
             }
             other => panic!("not a message: {other:?}"),

@@ -455,7 +455,7 @@ impl World {
                 }
                 let stamp = self.stamp(&publication);
                 let Publication { topic, payload } = publication;
-                self.link_event(node, Event::Message { topic, payload, retained: false });
+                self.link_event(node, Event::Message { topic, payload, retained: false, qos: 1 });
                 if let Some((src, namespace, first, seq, true)) = stamp {
                     self.oracle.received(node, &src, namespace, first, seq);
                 }

@@ -19,7 +19,8 @@ pub struct Connection {
     #[arg(short, long)]
     topic: Option<String>,
 
-    /// The broker's user. The password comes from UNSTALE_PASSWORD, where other users of this machine cannot see it.
+    /// The broker's user. The password comes from UNSTALE_PASSWORD, where other users of this machine cannot see it;
+    /// so do the signing keys, from UNSTALE_SIGNING_KEY.
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
 

@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Read};
 
+use unstale::message::SigningKeys;
+
 use crate::describe::Reading;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -20,6 +22,10 @@ pub struct Arguments {
     #[arg(long)]
     hex: bool,
 
+    /// Check the signature, as that of a message on this topic; the keys come from UNSTALE_SIGNING_KEY.
+    #[arg(long, value_name = "TOPIC")]
+    on: Option<String>,
+
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -30,9 +36,10 @@ Examples:
   unstale decode user:42
   unstale decode '{\"v\":1,\"src\":\"a\",\"seq\":7,\"tags\":[\"vip\"]}'
   mosquitto_sub -t 'cache/invalidate/#' -C 1 -N | unstale decode --json
+  UNSTALE_SIGNING_KEY=2026-11:00… unstale decode --on cache/invalidate/users '{…,\"sig\":\"2026-11:ab…\"}'
   unstale decode --hex '7b 22 76 22 3a 32 7d'
 
-Exit codes: 0 it can be read, 1 it is malformed, 2 wrong usage.";
+Exit codes: 0 it can be read, 1 it is malformed or its signature is refused, 2 wrong usage.";
 
 pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let mut payload = match arguments.payload.as_deref() {
@@ -51,7 +58,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     if arguments.hex {
         payload = from_hex(&payload)?;
     }
-    let reading = Reading::of(&payload);
+    let keys = arguments.on.as_ref().map(|_| keys()).transpose()?;
+    let reading = Reading::of(&payload).checked(arguments.on.as_deref().unwrap_or_default(), keys.as_ref());
     if arguments.json {
         output.line(&serde_json::Value::Object(reading.json()).to_string())?;
     } else {
@@ -59,10 +67,17 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
             output.line(&line)?;
         }
     }
-    match reading.malformed() {
-        Some(_) => Err(Failure::Reported),
-        None => Ok(()),
+    if reading.malformed().is_some() || reading.refused().is_some() {
+        return Err(Failure::Reported);
     }
+    Ok(())
+}
+
+/// From the environment, where other users of this machine cannot see them.
+fn keys() -> Result<SigningKeys, Failure> {
+    let keys = std::env::var("UNSTALE_SIGNING_KEY")
+        .map_err(|_| Failure::Usage("--on needs the keys, in the variable UNSTALE_SIGNING_KEY".into()))?;
+    Ok(SigningKeys::parse(keys.split(','))?)
 }
 
 fn from_hex(text: &[u8]) -> Result<Vec<u8>, Failure> {

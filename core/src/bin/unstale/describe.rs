@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Map, Value};
-use unstale::message::{self, Decoded, Malformed, Message};
+use unstale::message::{self, Decoded, Malformed, Message, Refusal, SigningKeys};
 
 use crate::output::{quoted, Look, Pen};
 
@@ -16,6 +16,10 @@ const MOST_RAW: usize = 200;
 pub struct Reading<'a> {
     payload: &'a [u8],
     decoded: Result<Decoded, Malformed>,
+    /// The id of the key with which it says that it is signed.
+    key: Option<&'a str>,
+    /// Whether caches that have the keys believe it; none where it was not checked.
+    verdict: Option<Result<(), Refusal>>,
 }
 
 /// What a payload is about, in one word: the first that fits.
@@ -50,7 +54,18 @@ impl Kind {
 
 impl<'a> Reading<'a> {
     pub fn of(payload: &'a [u8]) -> Self {
-        Reading { payload, decoded: message::decode(payload) }
+        Reading { payload, decoded: message::decode(payload), key: message::signed_by(payload), verdict: None }
+    }
+
+    /// With its signature checked, if there are keys, as that of a message on `topic`.
+    pub fn checked(mut self, topic: &str, keys: Option<&SigningKeys>) -> Self {
+        self.verdict = keys.filter(|_| !self.payload.is_empty()).map(|keys| keys.verify(topic, self.payload));
+        self
+    }
+
+    /// Why caches that have the keys do not believe it.
+    pub fn refused(&self) -> Option<Refusal> {
+        self.verdict?.err()
     }
 
     pub fn kind(&self) -> Kind {
@@ -119,6 +134,8 @@ impl<'a> Reading<'a> {
                 put("payload", raw(self.payload).into());
             }
         }
+        object.extend(self.key.map(|id| ("key_id".into(), id.into())));
+        object.extend(self.verdict.map(|verdict| ("signature".into(), verdict_name(verdict).into())));
         object
     }
 
@@ -156,6 +173,12 @@ impl<'a> Reading<'a> {
                 parts.push(format!("{head} {malformed}: {}", quoted(&raw(self.payload))));
             }
         }
+        parts.extend(match (self.verdict, self.key) {
+            (Some(Err(refusal)), _) => Some(pen.paint(Look::Red, format!("refused: {refusal}")).into_owned()),
+            (Some(Ok(())), Some(id)) => Some(pen.paint(Look::Dim, format!("signature of {id} is right")).into_owned()),
+            (None, Some(id)) => Some(pen.paint(Look::Dim, format!("signed with {id}, not checked")).into_owned()),
+            (_, None) => None,
+        });
         parts.join("  ")
     }
 
@@ -163,7 +186,7 @@ impl<'a> Reading<'a> {
     pub fn paragraph(&self, pen: Pen) -> Vec<String> {
         let title = |text: &str| pen.paint(Look::Bold, text.to_owned()).into_owned();
         let row = |name: &str, text: String| format!("  {}{text}", pen.paint(Look::Cyan, format!("{name:<10}")));
-        match &self.decoded {
+        let mut lines = match &self.decoded {
             Ok(Decoded::Empty) => vec![title("empty payload"), row("effect", "none: caches ignore it".into())],
             Ok(Decoded::Plain(key)) => {
                 let mut lines = vec![
@@ -219,8 +242,26 @@ impl<'a> Reading<'a> {
                     "nothing is applied, and caches doubt what they hold: it may have been an invalidation".into(),
                 ),
             ],
-        }
+        };
+        lines.extend(
+            match (self.verdict, self.key) {
+                (Some(Err(refusal)), _) => Some(format!("caches that have these keys refuse it: {refusal}")),
+                (Some(Ok(())), Some(id)) => Some(format!("right, by the key {}", quoted(id))),
+                (None, Some(id)) => Some(format!(
+                    "by the key {}, not checked: give --on TOPIC, and the keys in UNSTALE_SIGNING_KEY",
+                    quoted(id)
+                )),
+                (_, None) => None,
+            }
+            .map(|text| row("signature", text)),
+        );
+        lines
     }
+}
+
+/// For `--json`: `valid`, or why it is not believed.
+pub fn verdict_name(verdict: Result<(), Refusal>) -> &'static str {
+    verdict.err().map_or("valid", Refusal::name)
 }
 
 fn effect(m: &Message) -> &'static str {

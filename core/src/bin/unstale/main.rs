@@ -60,7 +60,7 @@ Exit codes:
   19  Internal: a fault in this tool; please report it
 
 Options of the client may also come from the environment (UNSTALE_URL,
-UNSTALE_USERNAME, UNSTALE_PASSWORD, UNSTALE_TLS_CA_FILE, ...) or from the
+UNSTALE_USERNAME, UNSTALE_PASSWORD, UNSTALE_SIGNING_KEY, ...) or from the
 URL's query (mqtt://host?keep_alive=10s).";
 
 fn main() -> ExitCode {

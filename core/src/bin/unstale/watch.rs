@@ -9,7 +9,7 @@ use unstale::transport::{self, Event, Transport};
 use unstale::{ClientConfig, Error, ErrorKind};
 
 use crate::connection::Connection;
-use crate::describe::{now_ms, utc, Reading};
+use crate::describe::{now_ms, utc, verdict_name, Reading};
 use crate::failure::Failure;
 use crate::output::{quoted, Look, Output};
 use crate::signals;
@@ -110,7 +110,7 @@ impl Watch<'_> {
                     self.output.note(&format!("watching {}{gap}", filters.join(", ")));
                     (pause, watched_before) = (FIRST_PAUSE, true);
                 }
-                Some(Event::Message { topic, payload, retained }) => {
+                Some(Event::Message { topic, payload, retained, .. }) => {
                     self.show(&topic, &payload, retained)?;
                     if Some(self.shown) == self.arguments.count {
                         return Ok(());
@@ -159,14 +159,16 @@ impl Watch<'_> {
 
     fn show(&mut self, topic: &str, payload: &[u8], retained: bool) -> Result<(), Failure> {
         let place = Place::of(&self.config.topic, topic);
-        let reading = Reading::of(payload);
+        let keys = self.config.signing_key.as_ref();
+        let reading = Reading::of(payload).checked(topic, keys);
         let upkeep = matches!(place, Place::Probe(_)) || reading.kind().is_upkeep();
         if upkeep && !self.arguments.all_messages {
             return Ok(());
         }
         self.shown += 1;
         let line = if self.arguments.json {
-            as_json(topic, &place, &reading, payload, retained)
+            let probe = keys.map(|keys| verdict_name(keys.verify_probe(topic, payload).map(drop)));
+            as_json(topic, &place, &reading, payload, retained, probe)
         } else {
             self.as_text(topic, &place, &reading, payload, retained)
         };
@@ -199,7 +201,14 @@ impl Watch<'_> {
     }
 }
 
-fn as_json(topic: &str, place: &Place, reading: &Reading, payload: &[u8], retained: bool) -> String {
+fn as_json(
+    topic: &str,
+    place: &Place,
+    reading: &Reading,
+    payload: &[u8],
+    retained: bool,
+    probe: Option<&str>,
+) -> String {
     let mut object = json!({ "time": utc(now_ms()), "topic": topic });
     let fields = object.as_object_mut().expect("made as an object above");
     match place {
@@ -213,6 +222,7 @@ fn as_json(topic: &str, place: &Place, reading: &Reading, payload: &[u8], retain
         fields.insert("kind".into(), "probe".into());
         fields.insert("src".into(), (*src).into());
         fields.insert("payload".into(), String::from_utf8_lossy(payload).into());
+        fields.extend(probe.map(|verdict| ("signature".into(), verdict.into())));
     } else {
         fields.extend(reading.json());
     }

@@ -39,7 +39,7 @@ pub(super) trait Listener: Send + Sync + 'static {
     /// The connection is over; `reason` is the broker's, when it gave one. May be called more than once.
     fn lost(&self, reason: Option<u8>);
     /// A message; it is acknowledged to the broker when this returns.
-    fn message(&self, topic: &str, payload: &[u8], retained: bool);
+    fn message(&self, topic: &str, payload: &[u8], retained: bool, qos: u8);
     /// The TLS library's words for what went wrong.
     fn tls_trouble(&self, text: &str);
     /// A callback panicked; what it was to report is lost.
@@ -501,7 +501,7 @@ unsafe extern "C" fn on_message(
                 Ok(length @ 1..) if !m.payload.is_null() => std::slice::from_raw_parts(m.payload.cast::<u8>(), length),
                 _ => &[],
             };
-            l.message(&String::from_utf8_lossy(topic), payload, m.retained != 0);
+            l.message(&String::from_utf8_lossy(topic), payload, m.retained != 0, m.qos as u8);
         });
         ffi::MQTTAsync_freeMessage(&mut message);
         ffi::MQTTAsync_free(topic.cast());
