@@ -41,6 +41,11 @@ export interface ClientOptions {
   mqttVersion?: string;
   username?: string;
   password?: string;
+  /** Keys, each `id:secret` (the secret from `openssl rand -hex 32`). The first signs what this client publishes; what it receives must be
+   * signed with one of them, or is refused and counted. Default: none. */
+  signingKey?: string | string[];
+  /** With `signingKey`: whether to refuse what is not signed. `false` while keys are being introduced. Default true. */
+  requireSignatures?: boolean;
   tls?: {
     /** PEM file of the authorities that are trusted. */
     caFile?: string;
@@ -129,6 +134,8 @@ export interface CacheStats {
   own: number;
   empty: number;
   malformed: number;
+  /** Messages that were not believed, by reason: `unsigned`, `unknown_key`, `bad_signature`, `replayed`. Empty without `signingKey`. */
+  refused: Record<string, number>;
   /** How often doubt opened a new epoch, by reason. */
   doubts: Record<string, number>;
   epoch: number;

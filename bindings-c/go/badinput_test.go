@@ -241,7 +241,8 @@ func TestConfigIsJudgedByTheCore(t *testing.T) {
 		"`lazy` is given twice":         {URL: url, Lazy: true, Options: map[string]any{"lazy": false}},
 		"`username` contradicts":        {URL: "mqtt://joe@localhost", Username: "ann"},
 		"cannot be written as JSON":     {URL: url, Options: map[string]any{"lazy": func() {}}},
-		"not available in this version": {URL: url, Options: map[string]any{"signing_key": "x"}},
+		"`signing_key`":                 {URL: url, SigningKey: "x"},
+		"`require_signatures`":          {URL: url, RequireSignatures: ptr(true)},
 	} {
 		_, err := unstale.Connect(ctx, config)
 		isError(t, err, unstale.ErrConfig, about)
@@ -279,6 +280,7 @@ func TestEveryOptionReachesTheCore(t *testing.T) {
 		URL: b.url(), App: "app", Topic: "own/topic", StalenessBound: 2 * time.Second, ConnectTimeout: 1500 * time.Microsecond * 1000,
 		Lazy: true, KeepAlive: 5 * time.Second, OutboxLimit: 10, OutboxDir: t.TempDir(), MaxPublishRate: 1000, Reordering: true,
 		TombstoneTTL: time.Minute, ClientID: "id-of-mine", MQTTVersion: "3.1.1", Username: "joe", Password: "secret",
+		SigningKey: "k:" + strings.Repeat("5e", 32), RequireSignatures: ptr(false),
 	})
 	s := must[unstale.Status](t)(client.Status())
 	if s.StalenessBound != 2*time.Second || s.ClientID != "id-of-mine" {

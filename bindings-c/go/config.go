@@ -44,6 +44,12 @@ type Config struct {
 	MQTTVersion string
 	// Username and Password for the broker.
 	Username, Password string
+	// SigningKey holds a key, id:secret (the secret from "openssl rand -hex 32"), or several with commas between them. The
+	// first signs what this client publishes; what it receives must be signed with one of them, or is refused and counted.
+	SigningKey string
+	// RequireSignatures says whether what is not signed is refused; nil means the default, true. False while keys are
+	// being introduced.
+	RequireSignatures *bool
 	// TLS, for mqtts:// and wss://. The system's authorities are trusted unless CAFile is given.
 	TLS TLSConfig
 	// Options holds further options, by their names in the reference ("lazy": false). What Go knows under a name of a
@@ -92,6 +98,10 @@ func (c Config) json() (string, error) {
 	o.text("mqtt_version", c.MQTTVersion)
 	o.text("username", c.Username)
 	o.text("password", c.Password)
+	o.text("signing_key", c.SigningKey)
+	if c.RequireSignatures != nil {
+		o["require_signatures"] = *c.RequireSignatures
+	}
 	tls := options{}
 	tls.text("ca_file", c.TLS.CAFile)
 	tls.text("cert_file", c.TLS.CertFile)

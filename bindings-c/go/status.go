@@ -95,6 +95,8 @@ type Stats struct {
 	Own       uint64 `json:"own"`
 	Empty     uint64 `json:"empty"`
 	Malformed uint64 `json:"malformed"`
+	// Refused counts, by reason, messages that were not believed: "unsigned", "unknown_key", "bad_signature", "replayed".
+	Refused map[string]uint64 `json:"refused"`
 	// Doubts counts, by reason, how often doubt opened a new epoch.
 	Doubts map[string]uint64 `json:"doubts"`
 	// Epoch is the current one.

@@ -216,6 +216,8 @@ def test_options_of_a_cache(client, option, value):
         {"tls": {"unknown": 1}},
         {"aws": {}},
         {"signing_key": "x"},
+        {"signing_key": ["k:" + "5e" * 31]},
+        {"require_signatures": True},
         {"outbox_dir": "/dev/null"},
         {"lazy": "perhaps"},
     ],

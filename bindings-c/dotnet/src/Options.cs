@@ -44,6 +44,11 @@ namespace Unstale
         public string Username { get; set; }
         /// <summary>For the broker.</summary>
         public string Password { get; set; }
+        /// <summary>A key, id:secret (the secret from "openssl rand -hex 32"), or several with commas between them. The first signs what this
+        /// client publishes; what it receives must be signed with one of them, or is refused and counted. Default: none.</summary>
+        public string SigningKey { get; set; }
+        /// <summary>With SigningKey: whether what is not signed is refused. False while keys are being introduced. Default true.</summary>
+        public bool? RequireSignatures { get; set; }
         /// <summary>For mqtts:// and wss://. The system's authorities are trusted unless CaFile is given.</summary>
         public TlsOptions Tls { get; set; }
         /// <summary>Further options, by their names in the reference ("tombstone_ttl"), that have no property here or are not given as
@@ -70,6 +75,8 @@ namespace Unstale
             writer.Add("mqtt_version", MqttVersion);
             writer.Add("username", Username);
             writer.Add("password", Password);
+            writer.Add("signing_key", SigningKey);
+            writer.Add("require_signatures", RequireSignatures);
             writer.Add("tls", Tls?.ToDictionary());
             return writer.Merge(Further);
         }

@@ -78,6 +78,7 @@ namespace Unstale
             Own = o.Long("own");
             Empty = o.Long("empty");
             Malformed = o.Long("malformed");
+            Refused = o.Counts("refused");
             Doubts = o.Counts("doubts");
             Epoch = o.Long("epoch");
         }
@@ -114,6 +115,8 @@ namespace Unstale
         public long Empty { get; }
         /// <summary>Messages that could not be read.</summary>
         public long Malformed { get; }
+        /// <summary>How many messages were not believed, by reason: unsigned, unknown_key, bad_signature, replayed.</summary>
+        public IReadOnlyDictionary<string, long> Refused { get; }
         /// <summary>By reason, how often doubt opened a new epoch.</summary>
         public IReadOnlyDictionary<string, long> Doubts { get; }
         /// <summary>The current one.</summary>

@@ -118,6 +118,8 @@ static class BadInputTests
         refused("app", further("app", double.NaN));
         refused("app", new ClientOptions { App = "a", Further = new Dictionary<string, object> { ["app"] = "a" } });
         refused("outbox_dir", new ClientOptions { OutboxDir = "/dev/null" });
+        refused("signing_key", new ClientOptions { SigningKey = "x" });
+        refused("require_signatures", new ClientOptions { RequireSignatures = true });
         refused("url", new ClientOptions { Url = "memory://p" });
         Is.Thrown<ConfigException>(() => Client.Connect("gopher://localhost"));
         Is.Thrown<ConfigException>(() => Client.Connect("memory://half\ud83d"));
