@@ -50,6 +50,9 @@ pub struct Vitals {
     pub grace: Nanos,
 }
 
+/// Between the first probe of a connection and the second, if the first has not come back; then it doubles.
+pub(crate) const FIRST_PAUSE: Nanos = 250_000_000;
+
 type Mirror = Box<dyn Fn(Vitals) + Send + Sync>;
 
 /// The state that every hit checks.
@@ -168,6 +171,8 @@ impl Freshness {
 #[derive(Debug)]
 pub struct Prober {
     interval: Nanos,
+    /// Until the next one, shorter while none has come back on this connection: its subscription may not work yet.
+    pause: Nanos,
     next: u64,
     due: Option<Nanos>,
     outstanding: BTreeMap<u64, Nanos>,
@@ -187,13 +192,20 @@ pub struct Returned {
 impl Prober {
     /// A prober that sends every B/5.
     pub fn new(bounds: &Bounds) -> Self {
-        Prober { interval: bounds.probe_interval(), next: 1, due: None, outstanding: BTreeMap::new() }
+        Prober {
+            interval: bounds.probe_interval(),
+            pause: bounds.probe_interval(),
+            next: 1,
+            due: None,
+            outstanding: BTreeMap::new(),
+        }
     }
 
     /// A new connection stands and is subscribed: earlier probes are void, the next one is due at once.
     pub fn connected(&mut self, now: Nanos) {
         self.outstanding.clear();
         self.due = Some(now);
+        self.pause = FIRST_PAUSE.min(self.interval);
     }
 
     /// The connection is gone.
@@ -223,7 +235,8 @@ impl Prober {
     pub fn send(&mut self, now: Nanos) -> u64 {
         let counter = self.next;
         self.next += 1;
-        self.due = Some(now + self.interval);
+        self.due = Some(now + self.pause);
+        self.pause = (2 * self.pause).min(self.interval);
         self.outstanding.insert(counter, now);
         counter
     }
@@ -231,6 +244,7 @@ impl Prober {
     /// A probe arrived; none when it is not one of this connection's.
     pub fn returned(&mut self, counter: u64) -> Option<Returned> {
         let sent_at = self.outstanding.remove(&counter)?;
+        self.pause = self.interval;
         let overtook = self.outstanding.range(..counter).next().is_some();
         // One missing probe is one doubt, not one for each that follows.
         self.outstanding = self.outstanding.split_off(&counter);

@@ -198,7 +198,7 @@ impl Streams {
         self.streams.get(&stamp.src).is_some_and(|stream| stream.has(stamp.first, stamp.seq))
     }
 
-    /// Acts on what fell due: holes open for the window, tails unconfirmed for half a bound, streams to be forgotten.
+    /// Acts on what fell due: holes open for the window, tails unconfirmed for 5/16 of the bound, streams to be forgotten.
     /// Each kind of doubt at most once.
     pub fn poll(&mut self, now: u64) -> Vec<Doubt> {
         let mut doubts = Vec::new();
@@ -453,7 +453,7 @@ impl Stream {
     }
 
     fn silent_at(&self, bound: u64) -> Option<u64> {
-        self.is_unconfirmed().then(|| self.news.saturating_add(bound / 2))
+        self.is_unconfirmed().then(|| self.news.saturating_add(bound / 16 * 5))
     }
 
     fn forget_at(&self, bound: u64) -> Option<u64> {

@@ -18,7 +18,7 @@ use crate::client::LinkState;
 use crate::clock::Nanos;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::LOG_EVERY;
-use crate::freshness::Prober;
+use crate::freshness::{Prober, FIRST_PAUSE};
 use crate::message::{self, Decoded, Message, Operations, Refusal};
 use crate::stream::Doubt;
 use crate::transport::{Event, Transport};
@@ -305,6 +305,7 @@ impl Session {
                     let topic = &mut self.topics[i];
                     topic.subscription = Subscription::Granted;
                     topic.granted_at = now;
+                    topic.hello_pause = FIRST_PAUSE.min(self.shared.bounds.probe_interval());
                     topic.hello_due = Some(now);
                     topic.beat_when_empty = true;
                 }
@@ -664,8 +665,9 @@ impl Session {
         let hellos = [topic.hello_due, topic.introduction_due, topic.inquiry_due];
         if hellos.into_iter().flatten().any(|due| now >= due) && self.may_send(now) {
             let topic = &mut self.topics[i];
-            // Until it comes back nothing is proved, and it may have been dropped.
-            let again = if topic.proofs.is_heard() { HELLO_EVERY } else { self.shared.bounds.probe_interval() };
+            // Until it comes back nothing is proved, and it may have been dropped, or come before the subscription works.
+            let again = if topic.proofs.is_heard() { HELLO_EVERY } else { topic.hello_pause };
+            topic.hello_pause = (2 * topic.hello_pause).min(self.shared.bounds.probe_interval());
             topic.hello_due = Some(now + again);
             topic.introduction_due = None;
             topic.inquiry_due = None;

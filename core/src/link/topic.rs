@@ -31,6 +31,8 @@ pub(super) struct Topic {
     pub beat_when_empty: bool,
     pub hello_due: Option<Nanos>,
     pub last_hello: Option<Nanos>,
+    /// Until it is said again, if it does not come back.
+    pub hello_pause: Nanos,
     /// A `hello` for a newcomer, unless another client with so small a bound says it first.
     pub introduction_due: Option<Nanos>,
     /// A `hello` for an unknown stream, unless another client says it first.
@@ -71,6 +73,7 @@ impl Topic {
             beat_when_empty: false,
             hello_due: None,
             last_hello: None,
+            hello_pause: 0,
             introduction_due: None,
             inquiry_due: None,
             salt,

@@ -96,7 +96,7 @@ fn a_collapsed_range_fills_what_it_stands_for() {
     assert_eq!(streams.observe_data(&stamp("a", 3, 12), false, 2), Verdict::default());
     assert_eq!((streams.reached("a", 2), streams.reached("a", 3)), (Reached::LearnedNotReceived, Reached::Applied));
     assert_eq!(data(&mut streams, 2, 3).doubt, None);
-    assert_eq!(streams.poll(10 * S), []);
+    assert_eq!(streams.poll(4 * S), []);
 }
 
 #[test]
@@ -149,17 +149,17 @@ fn an_applied_all_closes_every_hole_below_it() {
 }
 
 #[test]
-fn newest_data_without_a_heartbeat_is_doubt_after_half_a_bound_of_silence() {
+fn newest_data_without_a_heartbeat_is_doubt_after_5_16_of_the_bound_of_silence() {
     let mut streams = streams(0);
     data(&mut streams, 1, 0);
-    assert_eq!(streams.due(), Some(B / 2));
+    assert_eq!(streams.due(), Some(B / 16 * 5));
     // A heartbeat of an older number does not confirm the newest, but it is news. The same again is none.
     data(&mut streams, 2, S);
     streams.observe_heartbeat(&src("a"), 1, 2 * S);
     streams.observe_heartbeat(&src("a"), 1, 3 * S);
     data(&mut streams, 2, 3 * S);
-    assert_eq!(streams.poll(2 * S + B / 2 - 1), []);
-    assert_eq!(streams.poll(2 * S + B / 2), [Doubt::Unconfirmed]);
+    assert_eq!(streams.poll(2 * S + B / 16 * 5 - 1), []);
+    assert_eq!(streams.poll(2 * S + B / 16 * 5), [Doubt::Unconfirmed]);
     assert_eq!(streams.poll(10 * B), [], "once");
     data(&mut streams, 3, 20 * B);
     streams.observe_heartbeat(&src("a"), 3, 20 * B + S);
@@ -394,7 +394,7 @@ impl Model {
         self.streams
             .values()
             .flat_map(|s| {
-                let unconfirmed = (s.newest > s.confirmed).then_some(s.news + B / 2);
+                let unconfirmed = (s.newest > s.confirmed).then_some(s.news + B / 16 * 5);
                 let times = [unconfirmed, s.bye.map(|at| at + 10 * B), Some(s.heard + FORGET_SILENT)];
                 s.missing().map(|since| since + self.window).chain(times.into_iter().flatten()).collect::<Vec<_>>()
             })
@@ -404,7 +404,7 @@ impl Model {
     fn poll(&mut self, now: u64) -> HashSet<Doubt> {
         let mut doubts = HashSet::new();
         for stream in self.streams.values_mut() {
-            if stream.newest > stream.confirmed && stream.news + B / 2 <= now {
+            if stream.newest > stream.confirmed && stream.news + B / 16 * 5 <= now {
                 stream.confirmed = stream.newest;
                 doubts.insert(Doubt::Unconfirmed);
             }
@@ -443,7 +443,7 @@ fn event() -> impl Strategy<Value = Event> {
     let seq = || 1u64..14;
     let data = (src(), seq(), prop_oneof![5 => Just(0u64), 1 => 1u64..6], proptest::bool::weighted(0.1))
         .prop_map(|(src, seq, back, all)| Event::Data { src, first: seq.saturating_sub(back).max(1), seq, all });
-    let wait = prop_oneof![0u64..S, 0..3 * S, Just(W), Just(B / 2), Just(10 * B), Just(FORGET_SILENT), 0..B];
+    let wait = prop_oneof![0u64..S, 0..3 * S, Just(W), Just(B / 16 * 5), Just(10 * B), Just(FORGET_SILENT), 0..B];
     prop_oneof![
         12 => data,
         5 => (src(), seq()).prop_map(|(src, seq)| Event::Heartbeat { src, seq }),

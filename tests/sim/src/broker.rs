@@ -456,8 +456,12 @@ impl World {
                 let stamp = self.stamp(&publication);
                 let Publication { topic, payload } = publication;
                 self.link_event(node, Event::Message { topic, payload, retained: false, qos: 1 });
-                if let Some((src, namespace, first, seq, true)) = stamp {
-                    self.oracle.received(node, &src, namespace, first, seq);
+                match stamp {
+                    Some((src, namespace, first, seq, true)) => {
+                        self.oracle.received(node, &src, namespace, first, seq);
+                    }
+                    Some((src, namespace, _, seq, false)) => self.oracle.confirmed(node, &src, namespace, seq),
+                    None => {}
                 }
             }
             _ => {}

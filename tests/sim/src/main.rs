@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use oracle::Excuses;
 use scenario::Plan;
 use world::World;
 
@@ -121,7 +122,7 @@ fn run(name: &str, plan: &Plan, seed: u64, trace: bool, sum: &Mutex<Sum>) -> boo
     if oracle.lost > 0 {
         sum.violations.push(format!("{} invalidations were never delivered {again}", oracle.lost));
     }
-    if oracle.excused > 0 && !plan.double_faults {
+    if oracle.excused > 0 && plan.excuses == Excuses::None {
         sum.violations.push(format!("{} stale reads, where nothing excuses them {again}", oracle.excused));
     }
     sum.violations.len() == before

@@ -25,8 +25,9 @@ pub struct Oracle {
     /// Per stream: what the broker accepted of it, and when; heartbeats too.
     said: HashMap<Stream, Vec<(Nanos, u64)>>,
     dropped: Vec<Dropped>,
-    /// Whether double faults are ruled out, so that nothing is excused.
-    excuses: bool,
+    /// Per node and stream: the highest number that a heartbeat confirmed there.
+    confirmed: HashMap<(usize, Stream), u64>,
+    excuses: Excuses,
     unwell: HashMap<Arc<str>, Vec<(Nanos, Nanos)>>,
     namespaces: usize,
     pub reads: u64,
@@ -37,6 +38,17 @@ pub struct Oracle {
     /// The longest that a value was served after its invalidation was accepted.
     pub stalest: Nanos,
     pub violations: Vec<String>,
+}
+
+/// Which reads may be excused as double faults, which the promise leaves out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Excuses {
+    /// None: they cannot happen.
+    None,
+    /// Those in which nothing before what was lost was unconfirmed: the silence of the stream says nothing then.
+    Confirmed,
+    /// All.
+    All,
 }
 
 /// A version that an invalidation tells of.
@@ -70,7 +82,7 @@ pub struct Read {
 }
 
 impl Oracle {
-    pub fn new(nodes: usize, namespaces: usize, excuses: bool) -> Oracle {
+    pub fn new(nodes: usize, namespaces: usize, excuses: Excuses) -> Oracle {
         let rows = namespaces * ROWS;
         Oracle {
             accepted: vec![Vec::new(); rows],
@@ -79,6 +91,7 @@ impl Oracle {
             sent: HashMap::new(),
             said: HashMap::new(),
             dropped: Vec::new(),
+            confirmed: HashMap::new(),
             excuses,
             unwell: HashMap::new(),
             namespaces,
@@ -125,6 +138,12 @@ impl Oracle {
             let applied = &mut self.applied[node][namespace * ROWS + write.row];
             *applied = write.version.max(*applied);
         }
+    }
+
+    /// A node received a heartbeat.
+    pub fn confirmed(&mut self, node: usize, src: &Arc<str>, namespace: usize, seq: u64) {
+        let newest = self.confirmed.entry((node, (src.clone(), namespace))).or_default();
+        *newest = seq.max(*newest);
     }
 
     /// A node invalidated by itself, or was told by `wait_for`, that versions below `version` are gone.
@@ -185,7 +204,7 @@ impl Oracle {
         if read.version < read.applied {
             self.violate(read, format_args!("version {} was applied here before", read.applied));
         } else if read.version < due {
-            if self.excuses && self.is_double_fault(read) {
+            if self.excuses != Excuses::None && self.is_double_fault(read) {
                 self.excused += 1;
             } else {
                 self.violate(read, format_args!("the broker accepted version {due} more than the bound ago"));
@@ -225,6 +244,10 @@ impl Oracle {
             let mut later = said.filter(|(at, said)| *said >= seq && *at > accepted && *at <= until).peekable();
             let unwell = self.unwell.get(src).into_iter().flatten();
             let mut unwell = unwell.filter(|(from, to)| *from <= until && *to >= accepted);
+            let confirmed = self.confirmed.get(&(read.node, (src.clone(), namespace))).is_some_and(|n| *n + 1 >= seq);
+            if self.excuses == Excuses::Confirmed && !confirmed {
+                return false;
+            }
             let muted = later.peek().is_some() || unwell.next().is_some();
             !drops.is_empty() && muted && later.all(|(at, _)| drops.contains(at))
         })
@@ -238,7 +261,7 @@ mod tests {
     const S: Nanos = 1_000_000_000;
 
     fn oracle() -> (Oracle, Arc<str>) {
-        let mut oracle = Oracle::new(2, 1, true);
+        let mut oracle = Oracle::new(2, 1, Excuses::All);
         let src: Arc<str> = "a".into();
         oracle.told(&src, 0, 1, 3, 2);
         oracle.accepted(&src, 0, 1, 1, 10 * S);
@@ -294,6 +317,21 @@ mod tests {
         assert_eq!((oracle.violations.len(), oracle.excused), (1, 0));
         oracle.dropped(1, &src, 0, 1, 10 * S);
         oracle.judge(&read(1, 0, 20 * S));
+        assert_eq!((oracle.violations.len(), oracle.excused), (1, 1));
+    }
+
+    #[test]
+    fn an_unconfirmed_message_before_the_lost_one_leaves_no_excuse() {
+        let (mut oracle, src) = oracle();
+        oracle.excuses = Excuses::Confirmed;
+        oracle.told(&src, 0, 2, 3, 3);
+        oracle.accepted(&src, 0, 2, 2, 10 * S);
+        oracle.dropped(1, &src, 0, 2, 10 * S);
+        oracle.unwell(&src, 11 * S);
+        oracle.judge(&read(2, 0, 20 * S));
+        assert_eq!((oracle.violations.len(), oracle.excused), (1, 0));
+        oracle.confirmed(1, &src, 0, 1);
+        oracle.judge(&read(2, 0, 20 * S));
         assert_eq!((oracle.violations.len(), oracle.excused), (1, 1));
     }
 

@@ -2,6 +2,7 @@
 
 use unstale::clock::Nanos;
 
+use crate::oracle::Excuses;
 use crate::world::{World, MS, S};
 
 /// The bound of most nodes.
@@ -34,8 +35,8 @@ pub struct Plan {
     /// A subscription may begin to work so long after its SUBACK.
     pub subscription_lag: Nanos,
     pub probes_overtake: bool,
-    /// Whether reads may be excused: double faults cannot be ruled out.
-    pub double_faults: bool,
+    /// Which reads may be excused, since double faults cannot be ruled out.
+    pub excuses: Excuses,
     pub faults: Faults,
 }
 
@@ -67,7 +68,7 @@ impl Plan {
             late_caches: false,
             subscription_lag: 0,
             probes_overtake: false,
-            double_faults: false,
+            excuses: Excuses::None,
             faults: |_| {},
         }
     }
@@ -95,7 +96,7 @@ impl Plan {
 /// All scenarios: name, what goes wrong, plan.
 pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
     let calm = Plan::calm;
-    let lossy = || Plan { double_faults: true, ..calm() };
+    let lossy = || Plan { excuses: Excuses::All, ..calm() };
     vec![
         ("calm", "nothing", calm()),
         ("lonely_loss", "single acknowledged messages never arrive", Plan { loss: 0.01, ..lossy() }),
@@ -136,7 +137,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
         (
             "cut_short",
             "a process dies right after two messages, of which the second never arrives",
-            Plan { faults: cut_short, ..calm() },
+            Plan { excuses: Excuses::Confirmed, faults: cut_short, ..calm() },
         ),
         (
             "stopped_overflow",

@@ -47,7 +47,7 @@ impl World {
             end: plan.length,
             broker: Broker::new(&plan),
             database: Database::new(plan.namespaces),
-            oracle: Oracle::new(plan.nodes, plan.namespaces, plan.double_faults),
+            oracle: Oracle::new(plan.nodes, plan.namespaces, plan.excuses),
             nodes,
             rng,
             plan,

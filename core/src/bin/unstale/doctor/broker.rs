@@ -134,15 +134,24 @@ impl Patient<'_> {
     }
 
     fn thrown_out(&self, what: &str, e: &Error) -> String {
-        let why = if e.kind() == ErrorKind::Config {
+        self.ended(
+            what,
+            e,
+            "the broker's access rules most likely forbid it: allow it there (AWS IoT Core: in the policy)",
+        )
+    }
+
+    /// The broker ended the connection over something; `else_why` if no other client explains it.
+    fn ended(&self, what: &str, e: &Error, else_why: &str) -> String {
+        let said = format!("the broker ended the connection over {what} ({})", e.message());
+        match &self.config.client_id {
             // Its words say it all.
-            return e.message().to_owned();
-        } else if let Some(id) = &self.config.client_id {
-            format!("another client may use the `client_id` {id:?} too: leave it out here, or end that client; or the broker's access rules forbid it")
-        } else {
-            "the broker's access rules most likely forbid it: allow it there (AWS IoT Core: in the policy)".into()
-        };
-        format!("the broker ended the connection over {what} ({e}); {why}")
+            _ if e.kind() == ErrorKind::Config => e.message().to_owned(),
+            Some(id) => format!(
+                "{said}; another client may use the `client_id` {id:?} too: leave it out here, or end that client; else {else_why}"
+            ),
+            None => format!("{said}; {else_why}"),
+        }
     }
 
     async fn subscribe(&mut self) -> Result<Check, Check> {
@@ -257,10 +266,8 @@ impl Patient<'_> {
                     ));
                 }
                 Ok(Some(Event::Lost(e))) => {
-                    return Err(Check::failed(
-                        NAME,
-                        format!("the broker ended the connection over a message of {length} bytes ({e}); {remedy}"),
-                    ));
+                    let what = format!("a message of {length} bytes");
+                    return Err(Check::failed(NAME, self.ended(&what, &e, &remedy)));
                 }
                 Ok(Some(_)) => {}
                 _ => break,
@@ -290,7 +297,8 @@ impl Patient<'_> {
                     }
                 }
                 Ok(Some(Event::Lost(e))) => {
-                    return Err(Check::failed(NAME, format!("the broker ended the connection over {count} messages at once ({e}): set `max_publish_rate` below its limit, or raise that")))
+                    let remedy = "set `max_publish_rate` below its limit, or raise that";
+                    return Err(Check::failed(NAME, self.ended(&format!("{count} messages at once"), &e, remedy)));
                 }
                 Ok(Some(_)) => {}
                 _ => break,
