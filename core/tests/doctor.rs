@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpListener;
 use std::process::Command;
 
-use common::{free_port, Mosquitto, TempDir};
+use common::{free_port, program, Mosquitto, TempDir};
 use serde_json::Value;
 
 struct Report {
@@ -102,7 +102,8 @@ fn tls_with_a_port_that_does_not_speak_it() {
 fn a_wrong_password() {
     let dir = TempDir::new();
     let file = dir.path().join("passwords");
-    let made = Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&file).args(["me", "right"]).status().unwrap();
+    let made =
+        Command::new(program("mosquitto_passwd")).args(["-c", "-b"]).arg(&file).args(["me", "right"]).status().unwrap();
     assert!(made.success());
     let config = format!("password_file {}\n", file.display());
     let broker = Mosquitto::with_files(dir, &config);
@@ -157,7 +158,7 @@ fn a_message_that_the_broker_keeps() {
     let broker = Mosquitto::start();
     let port = broker.port().to_string();
     let arguments = ["-h", "127.0.0.1", "-p", &port, "-r", "-q", "1", "-t", "cache/invalidate/users", "-m", "user:1"];
-    assert!(Command::new("mosquitto_pub").args(arguments).status().unwrap().success());
+    assert!(Command::new(program("mosquitto_pub")).args(arguments).status().unwrap().success());
     let report = doctor(&[&broker.url(), "--namespace", "users"]);
     one_fault(&report, "retained", "warning", &["cache/invalidate/users", "mosquitto_pub -r -n"]);
 }

@@ -416,3 +416,34 @@ fn a_forked_child_is_told_that_it_cannot_connect() {
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0);
 }
+
+#[test]
+fn a_web_server_that_refuses_the_websocket_is_quoted() {
+    for (status, kind, words) in
+        [(404, ErrorKind::Connect, "`/elsewhere`"), (403, ErrorKind::Auth, "let this client pass")]
+    {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let serve = thread::spawn(move || {
+            // The library's attempt, and the question why.
+            for _ in 0..2 {
+                let (mut stream, _) = server.accept().unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                assert!(head.starts_with("GET /elsewhere HTTP/1.1\r\n"), "{head}");
+                assert!(head.contains(&format!("Host: 127.0.0.1:{port}\r\n")), "{head}");
+                write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            }
+        });
+        let mut peer = Peer::new(&format!("ws://127.0.0.1:{port}/elsewhere"));
+        peer.transport.connect();
+        let e = peer.refused();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.message().contains(&format!("HTTP {status}")) && e.message().contains(words), "{e}");
+        serve.join().unwrap();
+    }
+}

@@ -8,6 +8,7 @@ mod diagnose;
 mod explain;
 mod paho;
 mod roots;
+mod upgrade;
 
 use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
@@ -490,14 +491,19 @@ impl Target {
 
     /// The library's spelling of where to connect; with a signature, a new one each time.
     fn uri(&self, deadline: Instant) -> Result<CString> {
-        let mut endpoint = self.endpoint.clone();
-        if let Some(access) = &self.access {
-            endpoint.scheme = if access.websocket() { Scheme::Wss } else { Scheme::Mqtts };
-            if access.websocket() {
-                endpoint.path = access.signed_path(deadline)?;
-            }
+        let mut endpoint = Endpoint { path: self.path(deadline)?, ..self.endpoint.clone() };
+        if self.access.is_some() {
+            endpoint.scheme = if self.options.websocket { Scheme::Wss } else { Scheme::Mqtts };
         }
         text("url", &uri(&endpoint))
+    }
+
+    /// The path to ask a web server for.
+    fn path(&self, deadline: Instant) -> Result<String> {
+        match &self.access {
+            Some(access) if access.websocket() => access.signed_path(deadline),
+            _ => Ok(self.endpoint.path.clone()),
+        }
     }
 }
 

@@ -134,3 +134,39 @@ async fn with_all_the_caches_that_one_connection_may_have() {
     let sums = standin.summary();
     assert_eq!((&sums["rejections"], &sums["peaks"]["subscriptions"]), (&json!({}), &json!(50)), "{sums}");
 }
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_what_to_change() {
+    let folder = common::folder();
+    let standin = standin(&folder);
+    let refused = |port: &'static str, options: serde_json::Value| {
+        let config = config(&standin, &folder, port, options);
+        async move {
+            // With a cache that wants its subscription.
+            let config = ClientConfig { lazy: true, ..config };
+            let client = Client::connect(config).await.unwrap();
+            let _cache = client.cache::<u64>("n", CacheConfig::default()).unwrap();
+            let deadline = Instant::now() + SOON;
+            loop {
+                let status = client.status();
+                let settled =
+                    !["", "not connected yet"].contains(&&*status.reason) && status.state != unstale::LinkState::Live;
+                if settled && (status.reason.contains("iot:") || status.reason.contains("HTTP")) {
+                    return status.reason;
+                }
+                assert!(Instant::now() < deadline, "{status:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    let wrong = json!({"region": "us-east-1", "access_key_id": "AKID", "secret_access_key": "not-the-secret", "session_token": "a/b+c"});
+    let reason = refused("alpn", json!({"aws": wrong})).await;
+    assert!(reason.contains("refused the signature") && reason.contains("HTTP 403"), "{reason}");
+    assert!(!reason.contains("not-the-secret"), "{reason}");
+
+    let tls = json!({"cert_file": folder.join("client.pem"), "key_file": folder.join("client.key")});
+    let reason = refused("mtls", json!({"tls": tls.clone(), "app": "stranger"})).await;
+    assert!(reason.contains("`iot:Connect` on `client/stranger-"), "{reason}");
+    let reason = refused("mtls", json!({"tls": tls, "topic": "elsewhere"})).await;
+    assert!(reason.contains("`iot:Subscribe` on `topicfilter/elsewhere`"), "{reason}");
+}

@@ -157,6 +157,12 @@ pub(crate) fn diagnose(host: &str, address: SocketAddr, tls: &TlsConfig, limit: 
     }
 }
 
+/// A connection with TLS that is in order, for as long as `limit` lasts.
+pub(super) fn open(host: &str, address: SocketAddr, tls: &TlsConfig, limit: Duration) -> Option<SslStream<Wire>> {
+    let (context, _) = context(tls, &Verdict::default()).ok()?;
+    handshake(&context, host, Wire::connect(address, Instant::now() + limit).ok()?).ok()
+}
+
 /// Whether the port answers a TLS hello in TLS.
 pub(crate) fn speaks_tls(host: &str, address: SocketAddr, limit: Duration) -> bool {
     let Ok(mut builder) = SslContext::builder(SslMethod::tls_client()) else { return false };
@@ -381,7 +387,7 @@ fn printable(text: &str) -> String {
 
 /// A connection with a limit of time, that remembers how the broker's words begin.
 #[derive(Debug)]
-struct Wire {
+pub(super) struct Wire {
     tcp: TcpStream,
     deadline: Instant,
     first: Option<u8>,
@@ -389,7 +395,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn connect(address: SocketAddr, deadline: Instant) -> io::Result<Wire> {
+    pub(super) fn connect(address: SocketAddr, deadline: Instant) -> io::Result<Wire> {
         // Zero is no time for `connect_timeout`, but an error.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let tcp = TcpStream::connect_timeout(&address, left)?;

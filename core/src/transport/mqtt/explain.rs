@@ -1,12 +1,13 @@
 //! What a broker's or the library's refusal means for a person: the kind, what happened where, and what to do.
 
+mod http;
 mod tls;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::paho::{self, Failure};
-use super::{diagnose, Target};
+use super::{diagnose, upgrade, Target};
 use crate::error::{Error, ErrorKind};
 
 /// Bad user name or password, not authorized, banned, bad authentication method (MQTT 5, 2.4).
@@ -29,6 +30,11 @@ pub(super) fn refusal(
         return closed_early(target, "");
     };
     let host = &target.endpoint.host;
+    if let Some(answer) = target.options.websocket.then(|| upgrade::ask(target, *address, limit)).flatten() {
+        if answer.status != 101 {
+            return http::refusal(target, &answer);
+        }
+    }
     if let Some(options) = &target.tls {
         return tls::refusal(target, options, &diagnose::diagnose(host, *address, options, limit), tls, limit);
     }

@@ -1,0 +1,52 @@
+//! What a web server's refusal of a WebSocket means for a person.
+
+use std::time::{Duration, SystemTime};
+
+use super::super::upgrade::Answer;
+use super::Target;
+use crate::error::{Error, ErrorKind};
+
+/// AWS takes signatures that are at most so much off ("Troubleshoot Signature Version 4 signing for AWS API requests").
+const CLOCK: Duration = Duration::from_secs(300);
+
+pub(super) fn refusal(target: &Target, answer: &Answer) -> Error {
+    let (at, status) = (&target.endpoint, answer.status);
+    if target.access.is_some() {
+        let remedy = off(answer).unwrap_or_else(|| {
+            "check the AWS credentials, with their session token if they are temporary, `aws.region`, and that a policy allows them `iot:Connect`".into()
+        });
+        return Error::new(
+            ErrorKind::Auth,
+            format!("{at} refused the signature of this client's URL (HTTP {status}); {remedy}"),
+        );
+    }
+    let (kind, remedy) = match status {
+        401 | 403 | 407 => (
+            ErrorKind::Auth,
+            "it wants to know who asks before there is MQTT; let this client pass there, or use another port"
+                .to_owned(),
+        ),
+        404 => (
+            ErrorKind::Connect,
+            format!("there is nothing at the path `{}`; give the broker's, often /mqtt or /ws, in `url`", at.path),
+        ),
+        _ => (
+            ErrorKind::Connect,
+            "check that the port is one for MQTT over WebSockets, and that a proxy before it lets them through".into(),
+        ),
+    };
+    Error::new(kind, format!("the web server at {at} refused the WebSocket (HTTP {status}); {remedy}"))
+}
+
+/// In words, if this machine's clock is too far off the server's.
+fn off(answer: &Answer) -> Option<String> {
+    let (now, server) = (SystemTime::now(), answer.date?);
+    let off = now.duration_since(server).unwrap_or_else(|e| e.duration());
+    (off > CLOCK).then(|| {
+        format!(
+            "this machine's clock is {} s off the server's, and {} s are taken; set it",
+            off.as_secs(),
+            CLOCK.as_secs()
+        )
+    })
+}
