@@ -10,7 +10,8 @@ export type Duration = number | string;
 
 /** Options of a client. Each may also stand in the URL's query or in an environment variable, in snake case. */
 export interface ClientOptions {
-  /** Where the broker is: `memory://name` (inside this process, the default), `mqtt://`, `mqtts://`, `ws://`, `wss://`. */
+  /** Where the broker is: `memory://name` (inside this process, the default), `mqtt://`, `mqtts://`, `ws://`, `wss://`,
+   * `awsiot://endpoint`. */
   url?: string;
   /** A name for this service, 1 to 32 of `[A-Za-z0-9_-]`. Default `"unstale"`. */
   app?: string;
@@ -29,9 +30,9 @@ export interface ClientOptions {
   /** A folder, made if missing, in which invalidations wait that the broker has not taken yet, so that they survive this process: the next
    * start with this folder sends them. Processes may share one; one per broker. Unix only. Default: none. */
   outboxDir?: string;
-  /** Most publications a second. Default: no limit. */
+  /** Most publications a second. Default: no limit; 80 with AWS IoT Core. */
   maxPublishRate?: number;
-  /** Whether the broker may reorder one publisher's messages. Default false. */
+  /** Whether the broker may reorder one publisher's messages. Default: true with AWS IoT Core, else false. */
   reordering?: boolean;
   /** How long a version that was invalidated is remembered. Default 5 min. */
   tombstoneTtl?: Duration;
@@ -55,6 +56,24 @@ export interface ClientOptions {
     keyFile?: string;
     /** Protocols to offer. */
     alpn?: string[];
+  };
+  /** For `awsiot://` without a client certificate. */
+  aws?: {
+    /** Default: from the endpoint's name, the environment or the profile. */
+    region?: string;
+    /** A profile of the shared files. Default: `AWS_PROFILE`, else `default`. */
+    profile?: string;
+    /** Default: the usual chain (environment, shared files, container, instance), asked at every connect. */
+    accessKeyId?: string;
+    secretAccessKey?: string;
+    sessionToken?: string;
+    /** A custom authorizer's name. Default: the account's default one. */
+    authorizer?: string;
+    /** The name under which it expects `token`. */
+    tokenKeyName?: string;
+    token?: string;
+    /** The token's signature in Base64, if the authorizer wants one. */
+    tokenSignature?: string;
   };
 }
 

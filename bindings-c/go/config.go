@@ -12,7 +12,7 @@ import (
 // Config holds the options of a client. The zero value of a field means "not given": then the URL's query decides, then
 // the environment (UNSTALE_URL, UNSTALE_STALENESS_BOUND, …), then the default.
 type Config struct {
-	// URL says where the broker is: mqtt://, mqtts://, ws://, wss://, or memory://name inside this process.
+	// URL says where the broker is: mqtt://, mqtts://, ws://, wss://, awsiot://endpoint, or memory://name inside this process.
 	// Without any, nothing leaves this process. May hold user, password and options ("mqtt://host?staleness_bound=10s").
 	URL string
 	// App is this service's name, with which its client id begins: 1 to 32 of A-Z a-z 0-9 _ -. Default "unstale".
@@ -50,9 +50,9 @@ type Config struct {
 	// RequireSignatures says whether what is not signed is refused; nil means the default, true. False while keys are
 	// being introduced.
 	RequireSignatures *bool
-	// TLS, for mqtts:// and wss://. The system's authorities are trusted unless CAFile is given.
+	// TLS, for mqtts://, wss:// and awsiot://. The system's authorities are trusted unless CAFile is given.
 	TLS TLSConfig
-	// Options holds further options, by their names in the reference ("lazy": false). What Go knows under a name of a
+	// Options holds further options, by their names in the reference ("lazy": false, "aws": map[string]any{"profile": "p"}). What Go knows under a name of a
 	// field is not given here as well. Values are what JSON can hold; a duration is a time.Duration or a text ("30s").
 	Options map[string]any
 }

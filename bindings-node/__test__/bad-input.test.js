@@ -222,7 +222,7 @@ test('options of a client', async () => {
     ['', undefined, 'Config'],
     ['nonsense', undefined, 'Config'],
     ['ftp://host', undefined, 'Config'],
-    ['awsiot://endpoint', undefined, 'Config'],
+    ['awsiot://endpoint/path', undefined, 'Config'],
     ['mqtt://host:99999', undefined, 'Config'],
     [LONE, undefined, 'InvalidArgument'],
     ['memory://', 'x', 'Config'],

@@ -22,7 +22,7 @@ SALVO_SECONDS = 0.1
 # mosquitto's default: beyond, it accepts a message for a subscriber and drops it, without a word to either side.
 QUEUE = 1000
 # On the stand-in for AWS. Late by less than the reorder window, which is an eighth of the bound.
-AWS_FAULTS = {"reorder": 0.1, "reorder_ms": 150, "duplicate": 0.05}
+AWS_FAULTS = {"reorder": 0.1, "reorder_ms": 150, "duplicate": 0.05, "suback_delay_ms": 100}
 
 
 class Faults:

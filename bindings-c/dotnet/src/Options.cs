@@ -10,7 +10,7 @@ namespace Unstale
     /// </summary>
     public sealed class ClientOptions
     {
-        /// <summary>Where the broker is: mqtt://, mqtts://, ws://, wss://, or memory://name inside this process. Without any, nothing
+        /// <summary>Where the broker is: mqtt://, mqtts://, ws://, wss://, awsiot://endpoint, or memory://name inside this process. Without any, nothing
         /// leaves this process. May hold user, password and options ("mqtt://host?staleness_bound=10s").</summary>
         public string Url { get; set; }
         /// <summary>This service's name, with which its client id begins: 1 to 32 of A-Z a-z 0-9 _ -. Default "unstale".</summary>
@@ -49,7 +49,7 @@ namespace Unstale
         public string SigningKey { get; set; }
         /// <summary>With SigningKey: whether what is not signed is refused. False while keys are being introduced. Default true.</summary>
         public bool? RequireSignatures { get; set; }
-        /// <summary>For mqtts:// and wss://. The system's authorities are trusted unless CaFile is given.</summary>
+        /// <summary>For mqtts://, wss:// and awsiot://. The system's authorities are trusted unless CaFile is given.</summary>
         public TlsOptions Tls { get; set; }
         /// <summary>Further options, by their names in the reference ("tombstone_ttl"), that have no property here or are not given as
         /// one. Values are what JSON can hold; a duration is a TimeSpan or a text ("30s").</summary>

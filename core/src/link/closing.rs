@@ -160,8 +160,8 @@ impl Session {
 
     /// For whoever closed this is the end. The connection stays for the second `bye`, and nothing else is asked of it.
     fn linger(&mut self, now: Nanos) {
-        self.settle_closing(0);
         self.set_state(LinkState::Closed, "closed by this client");
+        self.settle_closing(0);
         let subscribed: Vec<String> = self.by_topic.drain().map(|(topic, _)| topic.to_string()).collect();
         self.transport.unsubscribe(&subscribed);
         // The caches' memory is the callers' again.

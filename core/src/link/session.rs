@@ -195,12 +195,13 @@ impl Session {
 
     /// The end: nothing is left to serve, and those who still wait learn of it as this is dropped.
     pub fn finish(mut self) {
-        let unsent = self.unsent();
-        self.settle_closing(unsent);
         for topic in &self.topics {
             topic.target.freshness().raise_floor(Nanos::MAX);
         }
+        // Before those who wait are answered: they may look.
         self.set_state(LinkState::Closed, "closed by this client");
+        let unsent = self.unsent();
+        self.settle_closing(unsent);
     }
 
     // ---- commands ----

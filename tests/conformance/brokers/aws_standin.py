@@ -12,7 +12,7 @@ from broker import find
 PROGRAM = Path(__file__).resolve().parents[3] / "target" / "release" / "aws-standin"
 END_SECONDS = 10
 # What AWS may do to anyone. Late by less than the reorder window of the shortest bound in use (500 ms: 62 ms).
-FAULTS = {"reorder": 0.1, "reorder_ms": 60}
+FAULTS = {"reorder": 0.1, "reorder_ms": 60, "suback_delay_ms": 100}
 
 
 class AwsStandin:
