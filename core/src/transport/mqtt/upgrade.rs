@@ -1,6 +1,6 @@
 //! What a web server says to the request for a WebSocket. The MQTT library does not tell, so after a failure it is asked once more.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,13 +40,11 @@ pub(super) fn ask(target: &Target, address: SocketAddr, limit: Duration) -> Opti
 
 fn talk(mut stream: impl Read + Write, request: &str) -> Option<Answer> {
     stream.write_all(request.as_bytes()).ok()?;
-    let mut head = Vec::new();
-    let mut bytes = stream.take(MOST).bytes();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Some(Ok(byte)) = bytes.next() else { break };
-        head.push(byte);
-    }
-    read(&String::from_utf8_lossy(&head))
+    let mut head = String::new();
+    let mut lines = BufReader::new(stream.take(MOST));
+    // Up to the empty line; what is not text is no answer either.
+    while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).is_ok_and(|length| length > 0) {}
+    read(&head)
 }
 
 fn read(head: &str) -> Option<Answer> {
