@@ -140,6 +140,11 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
             Plan { excuses: Excuses::Confirmed, faults: cut_short, ..calm() },
         ),
         (
+            "backlog",
+            "a slow subscriber's queue is longer than the bound",
+            Plan { queue_limit: 10_000, write_every: 1_000 * BOUND, faults: backlog, ..calm() },
+        ),
+        (
             "stopped_overflow",
             "what a publisher says once is dropped for a process that is stopped",
             Plan { queue_limit: 5, write_every: 1_000 * BOUND, faults: stopped_overflow, ..calm() },
@@ -301,6 +306,20 @@ fn victims(world: &mut World) -> [usize; 3] {
     let mut nodes: Vec<usize> = (0..world.nodes.len()).collect();
     world.rng.shuffle(&mut nodes);
     [nodes[0], nodes[1], nodes[2]]
+}
+
+fn backlog(world: &mut World) {
+    let [n, quiet, loud] = victims(world);
+    let delay = world.plan.delay;
+    if world.nodes.iter().any(|node| node.network.delay != delay) {
+        return;
+    }
+    world.nodes[n].network.delay = (S, S + 100 * MS);
+    for i in 0..600 {
+        world.after(i * 5 * MS, move |w| w.change_now(loud, 0, 5));
+    }
+    world.after(4 * S, move |w| w.change_now(quiet, 0, 0));
+    world.after(4 * BOUND, move |w| w.nodes[n].network.delay = delay);
 }
 
 fn stopped_overflow(world: &mut World) {
