@@ -350,6 +350,10 @@ impl World {
             Packet::Subscribe(id, topics) => {
                 let count = topics.len();
                 for topic in topics {
+                    // Granted, and never served: what access rules can do. Probes have a topic of their own.
+                    if self.plan.subscription_lag > 0 && !topic.contains("/_probe/") && self.chance(0.2) {
+                        continue;
+                    }
                     let pause = self.soon(0, self.plan.subscription_lag);
                     self.after(pause, move |w| {
                         if let Some(session) = w.broker.sessions.get_mut(&number) {

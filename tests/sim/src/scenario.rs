@@ -32,7 +32,7 @@ pub struct Plan {
     pub versions: bool,
     pub replica_lag: Nanos,
     pub late_caches: bool,
-    /// A subscription may begin to work so long after its SUBACK.
+    /// A subscription may begin to work so long after its SUBACK; some never do.
     pub subscription_lag: Nanos,
     pub probes_overtake: bool,
     /// Which reads may be excused, since double faults cannot be ruled out.
@@ -179,7 +179,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Plan)> {
         ("late_caches", "caches are opened later", Plan { late_caches: true, faults: crashes, ..calm() }),
         (
             "early_subacks",
-            "subscriptions begin to work seconds after their SUBACK, connections break",
+            "subscriptions begin to work seconds after their SUBACK, or never; connections break",
             Plan { subscription_lag: BOUND, faults: reconnects, ..calm() },
         ),
         (
