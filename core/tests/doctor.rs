@@ -3,7 +3,8 @@
 mod common;
 
 use std::net::TcpListener;
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 
 use common::{free_port, program, Mosquitto, TempDir};
 use serde_json::Value;
@@ -170,22 +171,33 @@ fn a_limit_of_the_message_size() {
     one_fault(&report, "size", "failed", &["65536 bytes", "message_size_limit"]);
 }
 
+/// A shell and what it runs; all of it ends with the test.
+struct Rival(Child);
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", "--"]).arg(format!("-{}", self.0.id())).status();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_client_id_that_another_client_has() {
     let broker = Mosquitto::start();
     let port = broker.port().to_string();
     let arguments = ["-h", "127.0.0.1", "-p", &port, "-i", "twin", "-t", "x", "-V", "5"];
     // Comes back whenever it is pushed out, as services do.
-    let mut rival = Command::new("sh")
+    let rival = Command::new("sh")
         .arg("-c")
         .arg("while true; do mosquitto_sub \"$@\" >/dev/null 2>&1; done")
         .arg("rival")
         .args(arguments)
+        .process_group(0)
         .spawn()
         .unwrap();
+    let rival = Rival(rival);
     let report = doctor(&[&broker.url(), "-o", "client_id=twin"]);
-    let _ = rival.kill();
-    let _ = rival.wait();
+    drop(rival);
     assert_eq!(report.code, 1, "{:?}", report.checks);
     assert!(
         report.checks.iter().any(|(_, verdict, words)| verdict == "failed" && words.contains("\"twin\"")),
