@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 
 /// Port of MQTT with a client certificate.
 const MQTT_PORT: u16 = 8883;
-/// Port of all else, and of the certificate too with ALPN.
-pub(super) const HTTPS_PORT: u16 = 443;
+/// Port of all else, and of the certificate too: there the protocol's name (ALPN) tells the ways apart.
+pub(crate) const HTTPS_PORT: u16 = 443;
 /// What AWS IoT Core asks of a keep-alive, in seconds ("AWS IoT Core message broker and protocol limits and quotas").
-pub(super) const KEEP_ALIVE: std::ops::RangeInclusive<u64> = 30..=1_200;
+const KEEP_ALIVE: std::ops::RangeInclusive<u64> = 30..=1_200;
 /// Publications a second and connection that it takes (the same page).
-pub(super) const MOST_PUBLISHES: u32 = 100;
+const MOST_PUBLISHES: u32 = 100;
 
 /// Options of `awsiot://` URLs. How a client authenticates follows from what is given: `tls.cert_file` and `tls.key_file`
 /// (mutual TLS); `authorizer`, `token`, `username` or `password` (a custom authorizer); else AWS credentials (WebSocket, SigV4).

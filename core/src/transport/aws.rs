@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
-use crate::config::aws::{aws_region, Way};
+use crate::config::aws::{aws_region, Way, HTTPS_PORT};
 use crate::config::{AwsConfig, ClientConfig, Endpoint, Secret};
 use crate::error::{Error, Result};
 
@@ -20,8 +20,6 @@ use credentials::{Credentials, Sources};
 
 /// All but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Port on which the protocol's name (ALPN) tells the ways apart.
-const HTTPS_PORT: u16 = 443;
 
 /// The way in that a configuration chose.
 pub(super) struct Access {
