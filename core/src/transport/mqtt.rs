@@ -282,7 +282,9 @@ impl Attempt {
                 let tls = self.state.lock().tls_trouble.take();
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 let limit = left.clamp(*DIAGNOSIS.start(), *DIAGNOSIS.end());
-                self.end(explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, limit));
+                let why = explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, limit);
+                paho::leave_openssl();
+                self.end(why);
             }
             None => self.end(ended_by_us()),
         }

@@ -206,6 +206,13 @@ pub(super) fn reason_text(reason: u8) -> String {
     format!("{} (0x{reason:02x})", name.replace('_', " ").to_lowercase())
 }
 
+/// Frees what OpenSSL keeps for this thread. Who is told of this thread's work may end the process, and OpenSSL's clean-up at
+/// exit neither waits for threads nor frees what is theirs.
+pub(super) fn leave_openssl() {
+    // SAFETY: no object of OpenSSL refers to what it keeps for a thread; it is made anew when it is needed again.
+    unsafe { ffi::OPENSSL_thread_stop() };
+}
+
 impl Client {
     /// A client with its callbacks set, not connected.
     pub(super) fn new(uri: &CStr, options: &Options, listener: Arc<dyn Listener>) -> Result<Client, Failure> {
