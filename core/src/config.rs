@@ -159,12 +159,14 @@ pub struct ClientConfig {
     /// With `signing_key`: whether to refuse what is not signed. False while keys are being introduced. Default true.
     pub require_signatures: Option<bool>,
     /// AWS IoT Core, for `awsiot://`.
+    #[serde(deserialize_with = "secret::within")]
     pub aws: Option<AwsConfig>,
     /// The broker's user name.
     pub username: Option<String>,
     /// The broker's password.
     pub password: Option<Secret>,
     /// TLS, for `mqtts://`, `wss://` and `awsiot://`.
+    #[serde(deserialize_with = "secret::within")]
     pub tls: TlsConfig,
 }
 

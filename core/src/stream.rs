@@ -81,7 +81,7 @@ pub enum Reached {
     /// The broker has accepted it, but it was not received here, or that is no longer known. What is loaded from
     /// now on reflects it: reached by raising the cache's floor to now.
     LearnedNotReceived,
-    /// Nothing is known of it yet.
+    /// Nothing is known of it yet, or it may have been overtaken and still come, within the window.
     Unknown,
 }
 
@@ -233,12 +233,8 @@ impl Streams {
         }
         match self.streams.get(src) {
             None => Reached::Unknown,
-            Some(stream) if seq > stream.high => Reached::Unknown,
-            Some(stream)
-                if seq <= stream.base || stream.holes.iter().any(|hole| (hole.from..=hole.to).contains(&seq)) =>
-            {
-                Reached::LearnedNotReceived
-            }
+            Some(stream) if seq > stream.high || stream.misses(seq, seq) => Reached::Unknown,
+            Some(stream) if seq <= stream.base => Reached::LearnedNotReceived,
             Some(_) => Reached::Applied,
         }
     }
@@ -377,7 +373,7 @@ impl Stream {
 
     /// Takes received numbers out of the holes; true when any were missing.
     fn fill(&mut self, first: u64, seq: u64) -> bool {
-        if !self.holes.iter().any(|hole| hole.from <= seq && first <= hole.to) {
+        if !self.misses(first, seq) {
             return false;
         }
         let holes = std::mem::take(&mut self.holes);
@@ -390,8 +386,12 @@ impl Stream {
     }
 
     fn has(&self, first: u64, seq: u64) -> bool {
-        let missing = |hole: &Hole| hole.from <= seq && first <= hole.to;
-        first > self.base.max(self.made_up) && seq <= self.high && !self.holes.iter().any(missing)
+        first > self.base.max(self.made_up) && seq <= self.high && !self.misses(first, seq)
+    }
+
+    /// Whether any of these numbers is in an open hole.
+    fn misses(&self, first: u64, seq: u64) -> bool {
+        self.holes.iter().any(|hole| hole.from <= seq && first <= hole.to)
     }
 
     /// Notes how far, below an `all` that stands for `first` to `seq`, not every number was received.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::Value;
 
 /// A secret text. Its `Debug` is `***`, it has no `Display`, and what cannot be read as one is not quoted in the error.
@@ -44,9 +44,18 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// Reads options that hold secrets. What is no object is not quoted either: it may be one of the secrets, or all in broken JSON.
+pub(super) fn within<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<T, D::Error> {
+    match Value::deserialize(d)? {
+        value @ (Value::Object(_) | Value::Null) => serde_json::from_value(value).map_err(D::Error::custom),
+        _ => Err(D::Error::custom("must be an object of options (its value is not shown here)")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ClientConfig, Dialect};
 
     #[test]
     fn a_secret_shows_in_no_text() {
@@ -56,5 +65,15 @@ mod tests {
             let e = serde_json::from_value::<Secret>(wrong).unwrap_err();
             assert!(!e.to_string().contains("7351"), "{e}");
         }
+    }
+    #[test]
+    fn what_is_given_in_place_of_options_with_secrets_is_not_quoted() {
+        let parse = |json| ClientConfig::parse(None, serde_json::from_str(json).unwrap(), Dialect::JSON);
+        for wrong in [r#"{"aws": "7351"}"#, r#"{"aws": ["7351"]}"#, r#"{"tls": 7351}"#, r#"{"tls": "{\"key_file\": 7351"}"#] {
+            let e = parse(wrong).unwrap_err();
+            assert!(!e.message().contains("7351") && e.message().contains("must be an object"), "{e}");
+        }
+        let e = parse(r#"{"aws": {"regoin": "a"}}"#).unwrap_err();
+        assert!(e.message().starts_with("option `aws`: unknown field `regoin`, expected one of"), "{e}");
     }
 }

@@ -94,7 +94,7 @@ fn a_collapsed_range_fills_what_it_stands_for() {
     data(&mut streams, 1, 0);
     data(&mut streams, 9, 1);
     assert_eq!(streams.observe_data(&stamp("a", 3, 12), false, 2), Verdict::default());
-    assert_eq!((streams.reached("a", 2), streams.reached("a", 3)), (Reached::LearnedNotReceived, Reached::Applied));
+    assert_eq!((streams.reached("a", 2), streams.reached("a", 3)), (Reached::Unknown, Reached::Applied));
     assert_eq!(data(&mut streams, 2, 3).doubt, None);
     assert_eq!(streams.poll(4 * S), []);
 }
@@ -144,8 +144,9 @@ fn an_applied_all_closes_every_hole_below_it() {
     data(&mut streams, 1, 0);
     data(&mut streams, 9, 0);
     streams.observe_data(&stamp("a", 5, 5), true, 1);
-    assert_eq!((streams.reached("a", 4), streams.reached("a", 6)), (Reached::Applied, Reached::LearnedNotReceived));
+    assert_eq!((streams.reached("a", 4), streams.reached("a", 6)), (Reached::Applied, Reached::Unknown));
     assert_eq!(streams.poll(W), [Doubt::Hole], "numbers above it are still missing");
+    assert_eq!(streams.reached("a", 6), Reached::LearnedNotReceived);
 }
 
 #[test]
@@ -248,6 +249,20 @@ fn what_wait_for_needs_is_told() {
     );
     streams.observe_heartbeat(&src("a"), 6, 1);
     assert_eq!([6, 7].map(|seq| streams.reached("a", seq)), [Reached::LearnedNotReceived, Reached::Unknown]);
+}
+
+#[test]
+fn what_a_heartbeat_overtook_is_waited_for_as_long_as_it_may_come() {
+    let mut streams = streams(W);
+    data(&mut streams, 1, 0);
+    streams.observe_heartbeat(&src("a"), 2, S);
+    assert_eq!(streams.reached("a", 2), Reached::Unknown);
+    let mut lost = Streams::new(W, B, "own".into());
+    data(&mut lost, 1, 0);
+    lost.observe_heartbeat(&src("a"), 2, S);
+    data(&mut streams, 2, S + W - 1);
+    assert_eq!(streams.reached("a", 2), Reached::Applied);
+    assert_eq!((lost.poll(S + W), lost.reached("a", 2)), (vec![Doubt::Hole], Reached::LearnedNotReceived));
 }
 
 #[test]
@@ -419,11 +434,11 @@ impl Model {
     fn reached(&self, src: &str, seq: u64) -> Reached {
         let Some(stream) = self.streams.get(src) else { return Reached::Unknown };
         match stream.numbers.get(&seq) {
-            None => Reached::Unknown,
+            None | Some(Number::Missing { .. }) => Reached::Unknown,
             Some(Number::Received) if !stream.numbers.range(seq..).any(|(_, n)| *n == Number::Unaccounted) => {
                 Reached::Applied
             }
-            Some(_) => Reached::LearnedNotReceived,
+            Some(Number::Received | Number::Unaccounted) => Reached::LearnedNotReceived,
         }
     }
 }
