@@ -415,8 +415,6 @@ impl Default for MQTTAsync_responseOptions {
 }
 
 extern "C" {
-    /// Frees what OpenSSL keeps for the calling thread, which otherwise happens as it ends. `openssl-sys` lacks it.
-    pub fn OPENSSL_thread_stop();
     /// A client with the default options.
     pub fn MQTTAsync_create(
         handle: *mut MQTTAsync,

@@ -69,7 +69,9 @@ mod tests {
     #[test]
     fn what_is_given_in_place_of_options_with_secrets_is_not_quoted() {
         let parse = |json| ClientConfig::parse(None, serde_json::from_str(json).unwrap(), Dialect::JSON);
-        for wrong in [r#"{"aws": "7351"}"#, r#"{"aws": ["7351"]}"#, r#"{"tls": 7351}"#, r#"{"tls": "{\"key_file\": 7351"}"#] {
+        for wrong in
+            [r#"{"aws": "7351"}"#, r#"{"aws": ["7351"]}"#, r#"{"tls": 7351}"#, r#"{"tls": "{\"key_file\": 7351"}"#]
+        {
             let e = parse(wrong).unwrap_err();
             assert!(!e.message().contains("7351") && e.message().contains("must be an object"), "{e}");
         }

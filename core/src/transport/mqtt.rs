@@ -282,9 +282,7 @@ impl Attempt {
                 let tls = self.state.lock().tls_trouble.take();
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 let limit = left.clamp(*DIAGNOSIS.start(), *DIAGNOSIS.end());
-                let why = explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, limit);
-                paho::leave_openssl();
-                self.end(why);
+                self.end(explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, limit));
             }
             None => self.end(ended_by_us()),
         }

@@ -150,6 +150,9 @@ impl Library {
     /// Starts the library, if it is not running.
     fn start(&mut self) -> Result<(), Failure> {
         if self.keeper.is_none() {
+            // Before the C library does it: then OpenSSL is not taken down at exit, while threads of the C library or of a
+            // [`Client`]'s owner are still using it. The system frees what it holds.
+            openssl::init();
             let mut handle: ffi::MQTTAsync = ptr::null_mut();
             let (uri, id, none) = (c"tcp://localhost", c"keeper", ffi::MQTTCLIENT_PERSISTENCE_NONE);
             // SAFETY: constant NUL-terminated strings and a place for the handle.
@@ -204,13 +207,6 @@ pub(super) fn reason_text(reason: u8) -> String {
     // SAFETY: not NULL, so a constant NUL-terminated string of the library.
     let name = unsafe { CStr::from_ptr(text) }.to_string_lossy();
     format!("{} (0x{reason:02x})", name.replace('_', " ").to_lowercase())
-}
-
-/// Frees what OpenSSL keeps for this thread. Who is told of this thread's work may end the process, and OpenSSL's clean-up at
-/// exit neither waits for threads nor frees what is theirs.
-pub(super) fn leave_openssl() {
-    // SAFETY: no object of OpenSSL refers to what it keeps for a thread; it is made anew when it is needed again.
-    unsafe { ffi::OPENSSL_thread_stop() };
 }
 
 impl Client {
