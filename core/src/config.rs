@@ -142,7 +142,8 @@ pub struct ClientConfig {
     /// A folder in which invalidations wait that the broker has not taken yet, so that they survive this process and are
     /// sent at the next start. Made if missing. Processes may share one; use one per broker. Default none. Unix only.
     pub outbox_dir: Option<PathBuf>,
-    /// Most publications a second, 1 to 1,000,000. Default none; 80 with AWS IoT Core, which takes 100.
+    /// Most publications a second, 1 to 1,000,000, and at least ten in a `staleness_bound`: probes are five of them. Default none; 80
+    /// with AWS IoT Core, which takes 100.
     pub max_publish_rate: Option<u32>,
     /// Whether the broker may reorder one publisher's messages. Default: true with AWS IoT Core, else false.
     pub reordering: Option<bool>,
@@ -416,6 +417,17 @@ impl ClientConfig {
         }
         if matches!(self.max_publish_rate, Some(0) | Some(1_000_001..)) {
             return Err(Error::config("option `max_publish_rate` must be from 1 to 1,000,000 a second"));
+        }
+        if let Some(rate) = self.max_publish_rate {
+            // Probes, five in a bound, may take half of it; more, and nothing else would ever have its turn.
+            let least = (10.0 / self.staleness_bound.as_secs_f64()).ceil();
+            if f64::from(rate) < least {
+                return Err(Error::config(format!(
+                    "option `max_publish_rate` must be at least {least} a second with a `staleness_bound` of {:?}, not {rate}: \
+                     its probes would leave nothing for invalidations; raise one of the two",
+                    self.staleness_bound
+                )));
+            }
         }
         let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if self.app.is_empty() || self.app.len() > 32 || !self.app.chars().all(name) {
@@ -791,6 +803,23 @@ mod tests {
 
     fn object(v: Value) -> Map<String, Value> {
         v.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn probes_take_no_more_than_half_of_the_publish_rate() {
+        for (bound, least) in [("500ms", 20), ("2s", 5), ("30s", 1)] {
+            let with = |rate: u32| {
+                client(None, json!({"staleness_bound": bound, "max_publish_rate": rate}), Dialect::JSON, &[])
+            };
+            assert_eq!(with(least).unwrap().max_publish_rate, Some(least));
+            if least > 1 {
+                let e = with(least - 1).unwrap_err();
+                assert!(
+                    e.message().contains("`max_publish_rate` must be at least") && e.message().contains(bound),
+                    "{e}"
+                );
+            }
+        }
     }
 
     fn client(url: Option<&str>, options: Value, dialect: Dialect, env: &[(&str, &str)]) -> Result<ClientConfig> {

@@ -175,8 +175,14 @@ pub struct Prober {
     pause: Nanos,
     next: u64,
     due: Option<Nanos>,
+    /// The newest that have not come back, and whether an older one was dropped from them: where none ever does, they
+    /// would go on for ever, and a proof so old proves nothing.
     outstanding: BTreeMap<u64, Nanos>,
+    dropped: bool,
 }
+
+/// The most probes that may still come back: many more than a client sends within a bound, one for each cache that it opens included.
+const MOST_OUTSTANDING: usize = 1_024;
 
 /// A probe that came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,12 +204,13 @@ impl Prober {
             next: 1,
             due: None,
             outstanding: BTreeMap::new(),
+            dropped: false,
         }
     }
 
     /// A new connection stands and is subscribed: earlier probes are void, the next one is due at once.
     pub fn connected(&mut self, now: Nanos) {
-        self.outstanding.clear();
+        self.disconnected();
         self.due = Some(now);
         self.pause = FIRST_PAUSE.min(self.interval);
     }
@@ -211,6 +218,7 @@ impl Prober {
     /// The connection is gone.
     pub fn disconnected(&mut self) {
         self.outstanding.clear();
+        self.dropped = false;
         self.due = None;
     }
 
@@ -238,6 +246,10 @@ impl Prober {
         self.due = Some(now + self.pause);
         self.pause = (2 * self.pause).min(self.interval);
         self.outstanding.insert(counter, now);
+        if self.outstanding.len() > MOST_OUTSTANDING {
+            self.outstanding.pop_first();
+            self.dropped = true;
+        }
         counter
     }
 
@@ -245,7 +257,7 @@ impl Prober {
     pub fn returned(&mut self, counter: u64) -> Option<Returned> {
         let sent_at = self.outstanding.remove(&counter)?;
         self.pause = self.interval;
-        let overtook = self.outstanding.range(..counter).next().is_some();
+        let overtook = std::mem::take(&mut self.dropped) || self.outstanding.range(..counter).next().is_some();
         // One missing probe is one doubt, not one for each that follows.
         self.outstanding = self.outstanding.split_off(&counter);
         Some(Returned { counter, sent_at, overtook })
@@ -370,6 +382,25 @@ mod tests {
         let r = prober.returned(d).unwrap();
         assert_eq!(proofs.returned(r, 4 * S, &bounds, 15 * S + 1), Reading::Doubt(ProbeDoubt::Late));
         assert_eq!(prober.returned(d), None, "a duplicate is nothing");
+    }
+
+    #[test]
+    fn probes_that_never_come_back_are_forgotten_and_not_their_loss() {
+        let bounds = Bounds::new(16 * S, false);
+        let mut prober = Prober::new(&bounds);
+        prober.connected(0);
+        let sent: Vec<u64> = (0..3 * MOST_OUTSTANDING as u64).map(|i| prober.send(i)).collect();
+        assert_eq!(prober.outstanding.len(), MOST_OUTSTANDING);
+        assert_eq!(prober.returned(sent[0]), None, "too old to prove anything");
+        let oldest = sent[sent.len() - MOST_OUTSTANDING];
+        assert!(prober.returned(oldest).unwrap().overtook, "those that were forgotten are missing still");
+        assert!(!prober.returned(oldest + 1).unwrap().overtook, "once");
+        for i in 0..2 * MOST_OUTSTANDING as u64 {
+            prober.send(i);
+        }
+        prober.connected(0);
+        let first = prober.send(0);
+        assert!(!prober.returned(first).unwrap().overtook, "another connection's");
     }
 
     #[test]

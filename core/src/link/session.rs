@@ -110,7 +110,10 @@ pub struct Session {
     next_id: u64,
     /// Publications without an answer, and when each was sent.
     pub(super) sent: HashMap<u64, (Sent, Nanos)>,
-    subscribes: HashMap<u64, Vec<Arc<str>>>,
+    /// SUBSCRIBEs without an answer, and until when each is waited for.
+    subscribes: HashMap<u64, (Vec<Arc<str>>, Nanos)>,
+    /// Why this client ends the connection itself.
+    gave_up: Option<Error>,
     alarms: Vec<(Nanos, oneshot::Sender<()>)>,
     awaiting: Vec<Awaiting>,
     pub(super) closing: Option<Closing>,
@@ -168,6 +171,7 @@ impl Session {
             next_id: 1,
             sent: HashMap::new(),
             subscribes: HashMap::new(),
+            gave_up: None,
             alarms: Vec::new(),
             awaiting: Vec::new(),
             closing: None,
@@ -231,10 +235,14 @@ impl Session {
     }
 
     fn open(&mut self, target: Arc<dyn Target>, channel: Arc<Channel>, now: Nanos) {
+        if self.closing.is_some() {
+            // Asked for before the client was closed; the caches of a closed client serve nothing.
+            target.freshness().raise_floor(Nanos::MAX);
+        }
         self.by_topic.insert(channel.topic.clone(), self.topics.len());
         self.topics.push(Topic::new(target, channel, &self.shared, self.salt, now + SWEEP_EVERY));
         if matches!(self.phase, Phase::Up) {
-            self.subscribe(vec![self.topics.len() - 1], false);
+            self.subscribe(vec![self.topics.len() - 1], false, now);
         }
         self.refresh_state(now);
     }
@@ -244,7 +252,7 @@ impl Session {
     /// What the transport reports.
     pub fn event(&mut self, event: Event, now: Nanos) {
         match event {
-            Event::Connected => self.connected(),
+            Event::Connected => self.connected(now),
             Event::Refused(error) => self.lost(error, now),
             Event::Lost(error) => self.lost(error, now),
             Event::Subscribed { id, results } => self.subscribed(id, results, now),
@@ -263,16 +271,17 @@ impl Session {
         }
     }
 
-    fn connected(&mut self) {
+    fn connected(&mut self, now: Nanos) {
         self.shared.state.lock().connects += 1;
         self.proved = false;
         self.dropped = 0;
         self.reason = "waiting for the first probe to return".into();
         self.phase = Phase::Subscribing(0);
-        self.subscribe((0..self.topics.len()).collect(), true);
+        self.subscribe((0..self.topics.len()).collect(), true, now);
     }
 
-    fn subscribe(&mut self, topics: Vec<usize>, with_probe: bool) {
+    fn subscribe(&mut self, topics: Vec<usize>, with_probe: bool, now: Nanos) {
+        let until = now + self.shared.config.connect_timeout.as_nanos() as Nanos;
         let mut names: Vec<Arc<str>> = Vec::new();
         if with_probe {
             names.push(self.probe_topic.as_str().into());
@@ -283,7 +292,7 @@ impl Session {
         }
         for part in names.chunks(FILTERS_PER_SUBSCRIBE) {
             let id = self.id();
-            self.subscribes.insert(id, part.to_vec());
+            self.subscribes.insert(id, (part.to_vec(), until));
             self.transport.subscribe(id, &part.iter().map(|t| t.to_string()).collect::<Vec<_>>());
             if let Phase::Subscribing(missing) = &mut self.phase {
                 *missing += 1;
@@ -292,7 +301,7 @@ impl Session {
     }
 
     fn subscribed(&mut self, id: u64, results: Vec<Result<()>>, now: Nanos) {
-        let Some(names) = self.subscribes.remove(&id) else { return };
+        let Some((names, _)) = self.subscribes.remove(&id) else { return };
         for (name, result) in names.iter().zip(results) {
             let Some(&i) = self.by_topic.get(name) else {
                 // Without probes nothing can be proved: entries are served by age until the next connection.
@@ -327,7 +336,7 @@ impl Session {
                 let late = |topic: &Topic| topic.subscription == Subscription::None;
                 let late: Vec<usize> = (0..self.topics.len()).filter(|&i| late(&self.topics[i])).collect();
                 if !late.is_empty() {
-                    self.subscribe(late, false);
+                    self.subscribe(late, false, now);
                 }
             }
             _ => {}
@@ -347,6 +356,7 @@ impl Session {
 
     fn lost(&mut self, error: Error, now: Nanos) {
         let was_up = matches!(self.phase, Phase::Up);
+        let error = self.gave_up.take().unwrap_or(error);
         let denied = self.denied(&error);
         let said = error.kind() == ErrorKind::Auth;
         let error = denied.unwrap_or(error);
@@ -542,6 +552,7 @@ impl Session {
         at(self.closing.as_ref().map(|closing| closing.due(self.pace.due().filter(|at| *at > now))));
         at(self.alarms.iter().map(|(t, _)| *t).min());
         at(self.awaiting.iter().map(|a| a.deadline).min());
+        at(self.subscribes.values().map(|(_, until)| *until).min());
         let up = matches!(self.phase, Phase::Up);
         let rate = self.pace.due();
         // What cannot be sent yet is not due: an answer of the broker comes first.
@@ -590,6 +601,7 @@ impl Session {
                 self.transport.connect();
             }
         }
+        self.mind_subscribes(now);
         for topic in &mut self.topics {
             topic.poll_streams(now);
             topic.settle_waiting(now);
@@ -603,6 +615,21 @@ impl Session {
             self.send(now);
         }
         self.close_step(now);
+    }
+
+    /// A connection on which a SUBSCRIBE is not answered is worth nothing: neither probes nor this process's invalidations go out.
+    fn mind_subscribes(&mut self, now: Nanos) {
+        let Some((names, _)) = self.subscribes.values().find(|(_, until)| now >= *until) else { return };
+        let (url, limit) = (&self.shared.url, self.shared.config.connect_timeout);
+        self.gave_up = Some(Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "{url} did not answer the subscription to {} within `connect_timeout` ({limit:?})",
+                names.join(", ")
+            ),
+        ));
+        self.subscribes.clear();
+        self.transport.disconnect(Duration::ZERO);
     }
 
     fn not_ready_in_time(&mut self) {
@@ -668,7 +695,7 @@ impl Session {
             let topic = &mut self.topics[i];
             // Until it comes back nothing is proved, and it may have been dropped, or come before the subscription works.
             let again = if topic.proofs.is_heard() { HELLO_EVERY } else { topic.hello_pause };
-            topic.hello_pause = (2 * topic.hello_pause).min(self.shared.bounds.probe_interval());
+            topic.hello_pause = (2 * topic.hello_pause).min(topic.longest_hello_pause(now, &self.shared.bounds));
             topic.hello_due = Some(now + again);
             topic.introduction_due = None;
             topic.inquiry_due = None;

@@ -110,6 +110,8 @@ enum Broker {
     HangsUpOnSubscribe,
     /// Neither acknowledges nor routes so many data messages.
     Drops(usize),
+    /// Answers no SUBSCRIBE.
+    Mute,
 }
 
 struct Rig {
@@ -217,6 +219,7 @@ impl Rig {
                     self.event(Event::Lost(Error::new(ErrorKind::Connect, "the connection was lost")));
                     return true;
                 }
+                (Request::Subscribe(..), Broker::Mute) => {}
                 (Request::Subscribe(id, n), _) => self.event(Event::Subscribed { id, results: vec![Ok(()); n] }),
                 (Request::Publish(..), Broker::PushesOut(why)) => {
                     // Nothing is answered after it.
@@ -246,7 +249,11 @@ impl Rig {
                         self.event(Event::Message { topic: topic.into(), payload, retained: false, qos: 1 });
                     }
                 }
-                (Request::Disconnect, _) => self.disconnected = true,
+                (Request::Disconnect, _) => {
+                    self.disconnected = true;
+                    self.event(Event::Lost(Error::new(ErrorKind::Connect, "ended by this client")));
+                    return true;
+                }
             }
         }
         asked
@@ -448,4 +455,52 @@ fn a_client_that_does_not_hear_itself_proves_nothing_and_says_so() {
     rig.broker = Broker::Healthy;
     rig.run(B / 4);
     assert_eq!(rig.state(), LinkState::Live);
+}
+
+#[test]
+fn who_never_hears_itself_asks_less_and_less_and_is_live_a_minute_after_it_does() {
+    let mut rig = Rig::new(Broker::Deaf);
+    rig.run(3_600 * S);
+    assert!((60..100).contains(&rig.hellos.len()), "{} hellos in an hour", rig.hellos.len());
+    rig.broker = Broker::Healthy;
+    rig.run(61 * S);
+    assert_eq!((rig.state(), rig.connects.len()), (LinkState::Live, 1));
+}
+
+#[test]
+fn a_connection_that_does_not_answer_a_subscription_is_given_up() {
+    let mut rig = Rig::new(Broker::Mute);
+    rig.run(5 * S - MS);
+    assert!(rig.connects.len() == 1 && !rig.disconnected, "`connect_timeout` is not over");
+    rig.run(2 * MS);
+    let reason = rig.shared.status().reason;
+    assert!(reason.contains("did not answer the subscription to cache/invalidate/_probe/me, cache/inv"), "{reason}");
+    rig.run(60 * S);
+    assert!((4..13).contains(&rig.connects.len()), "{} attempts in a minute", rig.connects.len());
+    rig.broker = Broker::Healthy;
+    rig.run(40 * S);
+    assert_eq!(rig.state(), LinkState::Live);
+    // The same for a cache opened later, whose invalidations would wait for ever.
+    rig.broker = Broker::Mute;
+    let late = rig.open("late");
+    late.push(Operations { all: true, ..Operations::default() });
+    rig.run(4 * S);
+    rig.broker = Broker::Healthy;
+    assert_eq!(late.acked(), 0);
+    rig.run(2 * S);
+    assert_eq!((late.acked(), rig.state()), (1, LinkState::Live));
+}
+
+#[test]
+fn a_cache_that_is_opened_while_the_client_closes_serves_nothing() {
+    let mut rig = Rig::new(Broker::Healthy);
+    rig.run(S);
+    rig.session.command(Command::Close { timeout: Duration::from_secs(5), reply: None }, rig.now);
+    let late = Held::new(&rig.shared);
+    assert!(late.loads("k", rig.now) && late.has("k", rig.now));
+    let channel = Arc::new(Channel::new(&rig.shared, "late"));
+    rig.session.command(Command::Open { target: late.clone(), channel }, rig.now);
+    assert!(!late.has("k", rig.now));
+    rig.run(B);
+    assert!(rig.session.ended());
 }

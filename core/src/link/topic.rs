@@ -7,12 +7,17 @@ use tokio::sync::oneshot;
 use super::session::random;
 use super::{Channel, Shared, Target};
 use crate::clock::Nanos;
-use crate::freshness::{ProbeDoubt, Proofs, Reading, Returned};
+use crate::freshness::{Bounds, ProbeDoubt, Proofs, Reading, Returned};
 use crate::message::Message;
 use crate::stream::{Doubt, Reached, Streams, Verdict};
 
 /// `hello` is sent for unknown streams at most this often, and for newcomers too, or every quarter of the bound.
 const HELLO_AT_MOST: Nanos = 1_000_000_000;
+
+/// A `hello` that does not come back is repeated this often, once it has not for so many bounds: then it is access that is
+/// missing, which only a person mends.
+const DEAF_HELLO_EVERY: Nanos = 60_000_000_000;
+const DEAF_AFTER_BOUNDS: Nanos = 4;
 
 /// A cache as the link sees it.
 pub(super) struct Topic {
@@ -128,6 +133,15 @@ impl Topic {
     /// Whether this client should have heard itself by now.
     pub fn is_deaf(&self, now: Nanos, patience: Nanos) -> bool {
         self.subscription == Subscription::Granted && !self.proofs.is_heard() && now >= self.granted_at + patience
+    }
+
+    /// The most between two `hello`s while none comes back.
+    pub fn longest_hello_pause(&self, now: Nanos, bounds: &Bounds) -> Nanos {
+        let interval = bounds.probe_interval();
+        match now < self.granted_at + DEAF_AFTER_BOUNDS * bounds.bound {
+            true => interval,
+            false => interval.max(DEAF_HELLO_EVERY),
+        }
     }
 
     /// A time for the next `hello`, not sooner than `pause` after the last, and not the same for all who are moved to say one.
