@@ -70,7 +70,7 @@ enum unstale_code
     UNSTALE_LOAD = 8,
     // A fault in this library; please report it.
     UNSTALE_INTERNAL = 9,
-    // The process forked after the client was made; connect again in the child.
+    // The process forked after the client was made. Fork first and connect then, or start the child with exec.
     UNSTALE_FORKED = 10,
 };
 #ifndef __cplusplus

@@ -33,7 +33,7 @@ pub enum unstale_code {
     UNSTALE_LOAD = 8,
     /// A fault in this library; please report it.
     UNSTALE_INTERNAL = 9,
-    /// The process forked after the client was made; connect again in the child.
+    /// The process forked after the client was made. Fork first and connect then, or start the child with exec.
     UNSTALE_FORKED = 10,
 }
 
@@ -113,7 +113,7 @@ fn general(code: u32) -> &'static str {
         7 => "the client is closed",
         8 => "the loader failed",
         9 => "a fault in this library; please report it",
-        10 => "the process forked after this client was made; connect again in the child",
+        10 => "the process forked after this client was made; fork before the first connection and connect then, or start the child with exec",
         _ => "not a code of this library",
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn inherited() -> Error {
     Error::new(
         ErrorKind::Forked,
-        "this handle was made before the process forked, and its connection stayed in the parent; connect again in the child",
+        "this handle was made before the process forked, and its connection stayed in the parent; fork before the first connection and connect then, or start the child with exec",
     )
 }
 

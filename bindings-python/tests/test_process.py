@@ -195,7 +195,7 @@ def test_a_forked_child_is_told_and_can_connect_itself():
                     try:
                         call()
                     except unstale.ForkedError as error:
-                        assert error.code == 10 and "connect again in the child" in str(error)
+                        assert error.code == 10 and "fork before the first connection" in str(error)
                     else:
                         raise SystemExit("no error")
                 with unstale.connect("memory://x") as own:

@@ -74,6 +74,17 @@ impl Dialect {
             .ok_or_else(|| Error::invalid(format!("`{name}` must be a duration from 0 to ten years, not {value}")))
     }
 
+    /// The error with options named as they are here.
+    fn spell(&self, e: Error) -> Error {
+        if self.case == Case::Snake {
+            return e;
+        }
+        // Every second part is between backticks.
+        let part = |(i, part): (usize, &str)| if i % 2 == 1 { snake_to_camel(part) } else { part.to_owned() };
+        let message = e.message().split('`').enumerate().map(part).collect::<Vec<_>>().join("`");
+        Error::new(e.kind(), message)
+    }
+
     /// Options as the parser wants them: snake case, bare durations in seconds.
     fn normalise(&self, options: Map<String, Value>) -> Result<Map<String, Value>> {
         let mut out = Map::new();
@@ -172,14 +183,24 @@ pub struct ClientConfig {
 }
 
 /// Which MQTT to speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MqttVersion {
     /// MQTT 5.
-    #[serde(rename = "5", alias = "5.0")]
     V5,
     /// MQTT 3.1.1.
-    #[serde(rename = "3.1.1", alias = "4")]
     V3,
+}
+
+impl<'de> Deserialize<'de> for MqttVersion {
+    /// `"5"` and `"3.1.1"`, and what people write for them: the number 5, and 4, which 3.1.1 calls itself on the wire.
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<MqttVersion, D::Error> {
+        let given = Value::deserialize(d)?;
+        match given.as_str().map_or_else(|| given.to_string(), str::to_owned).as_str() {
+            "5" | "5.0" => Ok(MqttVersion::V5),
+            "3.1.1" | "4" => Ok(MqttVersion::V3),
+            _ => Err(de::Error::custom(format!("must be \"5\" or \"3.1.1\", not {given}"))),
+        }
+    }
 }
 
 /// TLS options.
@@ -364,10 +385,12 @@ impl ClientConfig {
                 }
             }
         }
-        let mut config: ClientConfig = typed(merged)?;
-        config.take_userinfo()?;
-        config.validate()?;
-        Ok(config)
+        let made = typed(merged).and_then(|mut config: ClientConfig| {
+            config.take_userinfo()?;
+            config.validate()?;
+            Ok(config)
+        });
+        made.map_err(|e| dialect.spell(e))
     }
 
     /// User and password of the URL become the options of that name.
@@ -568,9 +591,9 @@ impl CacheConfig {
     /// # Errors
     /// `Config`, naming the option.
     pub fn parse(options: Map<String, Value>, dialect: Dialect) -> Result<CacheConfig> {
-        let config: CacheConfig = typed(dialect.normalise(options)?)?;
-        config.validate()?;
-        Ok(config)
+        let made =
+            typed(dialect.normalise(options)?).and_then(|config: CacheConfig| config.validate().map(|()| config));
+        made.map_err(|e| dialect.spell(e))
     }
 
     /// Checks ranges.
@@ -608,6 +631,9 @@ impl CacheConfig {
     }
 }
 
+/// Options that are known and do nothing yet.
+const UNAVAILABLE: [&str; 4] = ["idle_ttl", "max_bytes", "stale_while_revalidate", "stale_if_error"];
+
 fn unavailable(name: &str) -> Error {
     Error::config(format!("option `{name}` is not available in this version; remove it"))
 }
@@ -620,8 +646,15 @@ fn range(name: &str, value: Duration, min: Duration, max: Duration) -> Result<()
 }
 
 fn parse_url(url: &str) -> Result<Url> {
-    Url::parse(url)
-        .map_err(|e| Error::config(format!("option `url` is not a URL ({e}); write for example mqtt://localhost:1883")))
+    Url::parse(url).map_err(|e| {
+        let why = match e {
+            url::ParseError::RelativeUrlWithoutBase => {
+                "it does not begin with mqtt://, mqtts://, ws://, wss://, awsiot:// or memory://".into()
+            }
+            other => other.to_string(),
+        };
+        Error::config(format!("option `url` is not a URL ({why}); write for example mqtt://localhost:1883"))
+    })
 }
 
 /// A password with `/`, `?` or `#` ends the authority early, and what follows would be shown as a path or an option.
@@ -652,7 +685,10 @@ fn typed<T: for<'de> Deserialize<'de>>(options: Map<String, Value>) -> Result<T>
 }
 
 fn option_message(name: &str, e: &serde_json::Error) -> String {
-    let text = e.to_string();
+    let mut text = e.to_string();
+    for unavailable in UNAVAILABLE {
+        text = text.replace(&format!("`{unavailable}`, "), "").replace(&format!(", `{unavailable}`"), "");
+    }
     match text.strip_prefix("unknown field") {
         Some(rest) if rest.starts_with(&format!(" `{name}`")) => {
             format!("unknown option `{name}`{}", rest[name.len() + 3..].trim_end())
@@ -671,7 +707,8 @@ fn accepts<T: for<'de> Deserialize<'de>>(name: &str, value: Value) -> std::resul
 fn environment(env: impl Iterator<Item = (String, String)>) -> Result<Map<String, Value>> {
     let mut options = Map::new();
     for (name, text) in env {
-        if let Some(option) = name.strip_prefix("UNSTALE_") {
+        // An empty variable is how compose files and shells leave one out.
+        if let Some(option) = name.strip_prefix("UNSTALE_").filter(|_| !text.is_empty()) {
             let option = option.to_ascii_lowercase();
             let option = match option.split_once('_') {
                 Some((group @ ("tls" | "aws"), rest)) => format!("{group}.{rest}"),
@@ -711,6 +748,20 @@ fn set_text(options: &mut Map<String, Value>, name: &str, text: &str, source: &s
         Err(e) => return Err(Error::config(format!("{} (from {source})", option_message(name, &e)))),
     }
     Ok(())
+}
+
+/// Names alone: what is no snake case stays as it is.
+fn snake_to_camel(name: &str) -> String {
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.') {
+        return name.to_owned();
+    }
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let mut letters = word.chars();
+        let capital = letters.next().map(|c| c.to_ascii_uppercase());
+        name + &capital.into_iter().chain(letters).collect::<String>()
+    })
 }
 
 fn camel_to_snake(name: &str) -> Option<String> {
@@ -803,6 +854,36 @@ mod tests {
 
     fn object(v: Value) -> Map<String, Value> {
         v.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn errors_name_options_as_they_are_spelled_where_they_were_given() {
+        let e = client(None, json!({"stalenesbound": 1}), Dialect::NODE, &[]).unwrap_err();
+        assert!(e.message().contains("`stalenessBound`") && !e.message().contains('_'), "{e}");
+        let e = client(None, json!({"stalenessBound": 5}), Dialect::NODE, &[]).unwrap_err();
+        assert!(e.message().starts_with("option `stalenessBound` must be from 500ms"), "{e}");
+        let e = CacheConfig::parse(object(json!({"tll": 1})), Dialect::NODE).unwrap_err();
+        assert!(
+            e.message().ends_with("expected one of `ttl`, `ttlJitter`, `maxEntries`, `negativeTtl`, `loadTimeout`"),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_is_none_and_a_url_without_a_scheme_is_told_the_schemes() {
+        let config = client(None, json!({}), Dialect::JSON, &[("UNSTALE_URL", ""), ("UNSTALE_APP", "")]).unwrap();
+        assert_eq!((config.url.as_str(), config.app), ("", ClientConfig::default().app));
+        let e = client(Some("localhost"), json!({}), Dialect::JSON, &[]).unwrap_err();
+        assert!(e.message().contains("it does not begin with mqtt://"), "{e}");
+    }
+
+    #[test]
+    fn the_version_of_mqtt_may_be_a_number() {
+        let version =
+            |given: Value| client(None, json!({"mqtt_version": given}), Dialect::JSON, &[]).map(|c| c.mqtt_version);
+        assert_eq!((version(json!(5)).unwrap(), version(json!("3.1.1")).unwrap()), (MqttVersion::V5, MqttVersion::V3));
+        let e = version(json!(3)).unwrap_err();
+        assert!(e.message().ends_with("`mqtt_version`: must be \"5\" or \"3.1.1\", not 3"), "{e}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum ErrorKind {
     Load = 8,
     /// A fault in this library; please report it.
     Internal = 9,
-    /// The process forked after the client was made; connect again in the child.
+    /// The process forked after the client was made. Fork first and connect then, or start the child with exec.
     Forked = 10,
 }
 
@@ -129,7 +129,7 @@ impl Error {
     pub(crate) fn forked() -> Self {
         Error::new(
             ErrorKind::Forked,
-            "the process forked after this client was made, and its connection stayed in the parent; connect again in the child",
+            "the process forked after this client was made, and its connection stayed in the parent; fork before the first connection and connect then, or start the child with exec",
         )
     }
 }

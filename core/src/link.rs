@@ -435,6 +435,9 @@ fn run(shared: Arc<Shared>, commands: UnboundedReceiver<Command>, ready: oneshot
     });
 }
 
+/// Why a client without a URL hears nobody and is heard by nobody.
+const NOTHING_LEAVES: &str = "no `url` was given, so nothing leaves this process";
+
 /// Once per process, however many clients have no URL.
 fn warn_that_nothing_leaves() {
     static WARNED: Once = Once::new();

@@ -141,7 +141,7 @@ namespace Unstale
         public InternalException(string message) : base(ErrorKind.Internal, message) { }
     }
 
-    /// <summary>The process forked after the client was made; connect again in the child.</summary>
+    /// <summary>The process forked after the client was made. Fork first and connect then, or start the child with exec.</summary>
     public sealed class ForkedException : UnstaleException
     {
         /// <summary>With a message.</summary>

@@ -78,7 +78,7 @@ class InternalError(Error, RuntimeError):
 
 
 class ForkedError(Error, RuntimeError):
-    """The process forked after the client was made; connect again in the child."""
+    """The process forked after the client was made. Fork first and connect then, or start the child with exec."""
 
     kind = "Forked"
     code = 10

@@ -30,7 +30,8 @@ const SUSPENSION_CHECK: Nanos = 100 * MS;
 /// Back-off between attempts at a connection: full jitter below a limit that doubles (AWS Architecture Blog,
 /// "Exponential Backoff And Jitter", 2015).
 const FIRST_BACKOFF: Nanos = 200 * MS;
-const LAST_BACKOFF: Nanos = 30 * SECOND;
+/// Half the bound within these: who writes while it is cut off is waited for by every other cache.
+const LAST_BACKOFF: std::ops::RangeInclusive<Nanos> = 5 * SECOND..=30 * SECOND;
 /// Never sooner than this, so that a broker that refuses at once is not asked in a hot loop.
 const LEAST_BACKOFF: Nanos = 50 * MS;
 /// A connection that lasted this long ends a row of failures. One that does not counts as a failure, but no more than so
@@ -134,6 +135,9 @@ pub struct Session {
     /// Makes this client's jitter its own, and a simulation repeatable.
     salt: u64,
     logged: HashMap<&'static str, Nanos>,
+    /// The connection was lost, and the log was not told of it yet, or was.
+    unlogged: bool,
+    logged_loss: bool,
     reason: String,
 }
 
@@ -187,6 +191,8 @@ impl Session {
             unproved: 0,
             salt: hasher.finish(),
             logged: HashMap::new(),
+            unlogged: false,
+            logged_loss: false,
             reason: "not connected yet".into(),
             shared,
         }
@@ -397,7 +403,10 @@ impl Session {
             (false, false) => self.failures.saturating_add(1),
         };
         let quotas = &self.shared.quotas;
-        let (least, last) = if refused { quotas.refused_backoff } else { (LEAST_BACKOFF, LAST_BACKOFF) };
+        let (least, last) = match refused {
+            true => quotas.refused_backoff,
+            false => (LEAST_BACKOFF, (self.shared.bounds.bound / 2).clamp(*LAST_BACKOFF.start(), *LAST_BACKOFF.end())),
+        };
         let limit = (FIRST_BACKOFF << self.failures.min(16)).max(least).min(last);
         let soonest = (now + least).max(self.attempted + quotas.between_connects);
         self.phase = Phase::Waiting(soonest + random(self.salt ^ now) % limit);
@@ -407,10 +416,8 @@ impl Session {
                 "; if another client uses the `client_id` {id:?} too, they push each other out: give each its own, or leave it out"
             );
         }
-        if self.may_log("not connected", now) {
-            let error = &self.reason;
-            tracing::warn!(target: "unstale", "not connected: {error}; entries are served by their age until it is back");
-        }
+        self.unlogged = true;
+        self.log_loss(now);
         self.refresh_state(now);
     }
 
@@ -601,6 +608,7 @@ impl Session {
                 self.transport.connect();
             }
         }
+        self.log_loss(now);
         self.mind_subscribes(now);
         for topic in &mut self.topics {
             topic.poll_streams(now);
@@ -611,10 +619,21 @@ impl Session {
         }
         self.settle_awaiting(now);
         self.alarms.retain(|(at, reply)| *at > now && !reply.is_closed());
+        let unsent = self.unsent() as u64;
+        self.shared.state.lock().unsent = unsent;
         if matches!(self.phase, Phase::Up) {
             self.send(now);
         }
         self.close_step(now);
+    }
+
+    /// Says that the connection is lost: now, or when the minute since it was said last is over, if it is lost still.
+    fn log_loss(&mut self, now: Nanos) {
+        if self.unlogged && self.may_log("not connected", now) {
+            (self.unlogged, self.logged_loss) = (false, true);
+            let error = &self.reason;
+            tracing::warn!(target: "unstale", "not connected: {error}; entries are served by their age until it is back");
+        }
     }
 
     /// A connection on which a SUBSCRIBE is not answered is worth nothing: neither probes nor this process's invalidations go out.
@@ -821,7 +840,12 @@ impl Session {
         let up = matches!(self.phase, Phase::Up);
         let silent = now > self.proof_ends();
         if up && proved == self.topics.len() && self.ready.is_none() && !silent {
-            return self.set_state(LinkState::Live, "");
+            self.unlogged = false;
+            if std::mem::take(&mut self.logged_loss) {
+                tracing::info!(target: "unstale", "connected to {} again, and proved fresh", self.shared.url);
+            }
+            let alone = if self.shared.config.url.is_empty() { super::NOTHING_LEAVES } else { "" };
+            return self.set_state(LinkState::Live, alone);
         }
         let reason = match refused {
             Some(why) => why,
@@ -829,10 +853,16 @@ impl Session {
                 format!("connected, but no probe has come back for {} ms", (now - self.newest_proof) / MS)
             }
             None if up => match self.topics.iter().find(|t| t.is_deaf(now, self.shared.bounds.probe_interval())) {
-                Some(deaf) => format!(
-                    "this client does not hear itself on {topic}: it must be allowed to publish and to receive there; entries are served by their age",
-                    topic = deaf.channel.topic
-                ),
+                Some(deaf) => {
+                    let why = format!(
+                        "this client does not hear itself on {topic}: it must be allowed to publish and to receive there; entries are served by their age",
+                        topic = deaf.channel.topic
+                    );
+                    if self.may_log("deaf", now) {
+                        tracing::warn!(target: "unstale", "{why}");
+                    }
+                    why
+                }
                 None => format!("{} of {} caches proved fresh", proved, self.topics.len()),
             },
             None => self.reason.clone(),

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The library's warnings and errors.
+/// What the library logs, but for what only its developers read.
 #[derive(Clone, Default)]
 pub struct Logs(Arc<Mutex<Vec<String>>>);
 
@@ -39,7 +39,7 @@ impl Visit for Text {
 
 impl Subscriber for Logs {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN && metadata.target() == "unstale"
+        *metadata.level() <= Level::INFO && metadata.target() == "unstale"
     }
 
     fn event(&self, event: &Event<'_>) {
