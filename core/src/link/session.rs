@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::closing::Closing;
-use super::denied;
+use super::denied::{self, Evidence, Verdict};
 use super::quotas::Pace;
 use super::restored::Restored;
 use super::topic::{Subscription, Topic, Waiting};
@@ -50,8 +50,6 @@ const HELLO_EVERY: Nanos = 20 * 60 * SECOND;
 /// Dead entries are looked for this often, and at once after a floor was raised; a part at a time.
 const SWEEP_EVERY: Nanos = 60 * SECOND;
 const SWEEP_MOST: usize = 10_000;
-/// Brokers take at least this many filters in one SUBSCRIBE (AWS IoT Core's quota).
-const FILTERS_PER_SUBSCRIBE: usize = 8;
 
 /// Someone who waits for an acknowledgement.
 struct Awaiting {
@@ -61,7 +59,14 @@ struct Awaiting {
     deadline: Nanos,
 }
 
-/// What a publication was, by the number it was given.
+/// A publication without an answer.
+pub(super) struct Publication {
+    pub what: Sent,
+    pub topic: Arc<str>,
+    pub at: Nanos,
+}
+
+/// What a publication was.
 pub(super) enum Sent {
     Data {
         topic: usize,
@@ -103,16 +108,16 @@ pub struct Session {
     pub(super) by_topic: HashMap<Arc<str>, usize>,
     /// What dead processes left, by `outbox_dir`.
     pub(super) restored: Vec<Restored>,
-    pub(super) probe_topic: String,
+    pub(super) probe_topic: Arc<str>,
     pub(super) prober: Prober,
     /// Send time of the newest probe that came back; 0 before the first.
     newest_proof: Nanos,
     live: bool,
     next_id: u64,
-    /// Publications without an answer, and when each was sent.
-    pub(super) sent: HashMap<u64, (Sent, Nanos)>,
+    /// Publications without an answer, by the number each was given.
+    pub(super) sent: HashMap<u64, Publication>,
     /// SUBSCRIBEs without an answer, and until when each is waited for.
-    subscribes: HashMap<u64, (Vec<Arc<str>>, Nanos)>,
+    subscribes: HashMap<u64, (Arc<str>, Nanos)>,
     /// Why this client ends the connection itself.
     gave_up: Option<Error>,
     alarms: Vec<(Nanos, oneshot::Sender<()>)>,
@@ -129,9 +134,9 @@ pub struct Session {
     dropped_check: Nanos,
     /// The newest attempt at a connection.
     attempted: Nanos,
-    /// Whether a probe came back on this connection, and how many in a row ended before one did.
+    /// Whether a probe came back on this connection.
     pub(super) proved: bool,
-    unproved: u32,
+    pub(super) evidence: Evidence,
     /// Makes this client's jitter its own, and a simulation repeatable.
     salt: u64,
     logged: HashMap<&'static str, Nanos>,
@@ -168,7 +173,7 @@ impl Session {
             topics: Vec::new(),
             by_topic: HashMap::new(),
             restored: Vec::new(),
-            probe_topic: format!("{}/_probe/{}", shared.config.topic, shared.src),
+            probe_topic: format!("{}/_probe/{}", shared.config.topic, shared.src).into(),
             prober: Prober::new(&shared.bounds),
             newest_proof: 0,
             live: false,
@@ -188,7 +193,7 @@ impl Session {
             dropped_check: Nanos::MAX,
             attempted: 0,
             proved: false,
-            unproved: 0,
+            evidence: Evidence::default(),
             salt: hasher.finish(),
             logged: HashMap::new(),
             unlogged: false,
@@ -290,16 +295,17 @@ impl Session {
         let until = now + self.shared.config.connect_timeout.as_nanos() as Nanos;
         let mut names: Vec<Arc<str>> = Vec::new();
         if with_probe {
-            names.push(self.probe_topic.as_str().into());
+            names.push(self.probe_topic.clone());
         }
         for i in topics {
             self.topics[i].subscription = Subscription::Asked;
             names.push(self.topics[i].channel.topic.clone());
         }
-        for part in names.chunks(FILTERS_PER_SUBSCRIBE) {
+        // Each in a SUBSCRIBE of its own: a broker that ends the connection over one has answered those before it.
+        for name in names {
             let id = self.id();
-            self.subscribes.insert(id, (part.to_vec(), until));
-            self.transport.subscribe(id, &part.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+            self.transport.subscribe(id, &[name.to_string()]);
+            self.subscribes.insert(id, (name, until));
             if let Phase::Subscribing(missing) = &mut self.phase {
                 *missing += 1;
             }
@@ -307,29 +313,24 @@ impl Session {
     }
 
     fn subscribed(&mut self, id: u64, results: Vec<Result<()>>, now: Nanos) {
-        let Some((names, _)) = self.subscribes.remove(&id) else { return };
-        for (name, result) in names.iter().zip(results) {
-            let Some(&i) = self.by_topic.get(name) else {
-                // Without probes nothing can be proved: entries are served by age until the next connection.
-                if let Err(error) = result {
-                    self.refused_topic(name, &error, now);
-                }
-                continue;
-            };
-            match result {
-                Ok(()) => {
-                    let topic = &mut self.topics[i];
-                    topic.subscription = Subscription::Granted;
-                    topic.granted_at = now;
-                    topic.hello_pause = FIRST_PAUSE.min(self.shared.bounds.probe_interval());
-                    topic.hello_due = Some(now);
-                    topic.beat_when_empty = true;
-                }
-                Err(error) => {
-                    self.topics[i].subscription = Subscription::Refused(error.message().to_owned());
-                    self.refused_topic(name, &error, now);
-                }
+        let Some((name, _)) = self.subscribes.remove(&id) else { return };
+        let result = results.into_iter().next().unwrap_or(Ok(()));
+        match (self.by_topic.get(&name).copied(), result) {
+            (Some(i), Ok(())) => {
+                let topic = &mut self.topics[i];
+                topic.subscription = Subscription::Granted;
+                topic.granted_at = now;
+                topic.hello_pause = FIRST_PAUSE.min(self.shared.bounds.probe_interval());
+                topic.hello_due = Some(now);
+                topic.beat_when_empty = true;
             }
+            (Some(i), Err(error)) => {
+                self.topics[i].subscription = Subscription::Refused(error.message().to_owned());
+                self.refused_topic(&name, &error, now);
+            }
+            (None, Ok(())) => {}
+            // Without probes nothing can be proved: entries are served by age until the next connection.
+            (None, Err(error)) => self.refused_topic(&name, &error, now),
         }
         match &mut self.phase {
             Phase::Subscribing(missing) if *missing > 1 => *missing -= 1,
@@ -352,6 +353,13 @@ impl Session {
 
     fn refused_topic(&mut self, name: &str, error: &Error, now: Nanos) {
         self.reason = format!("the broker does not let this client subscribe to {name}: {error}");
+        if error.kind() == ErrorKind::Auth {
+            self.evidence.refused("iot:Subscribe", "topicfilter", name);
+            if self.shared.is_aws {
+                let needs = denied::must_allow(&format!("`iot:Subscribe` on `topicfilter/{name}`"));
+                self.reason += &format!("; {needs}");
+            }
+        }
         if self.may_log("subscription refused", now) {
             tracing::warn!(target: "unstale", "{}", self.reason);
         }
@@ -363,10 +371,7 @@ impl Session {
     fn lost(&mut self, error: Error, now: Nanos) {
         let was_up = matches!(self.phase, Phase::Up);
         let error = self.gave_up.take().unwrap_or(error);
-        let denied = self.denied(&error);
-        let said = error.kind() == ErrorKind::Auth;
-        let error = denied.unwrap_or(error);
-        self.unproved = if self.proved || matches!(self.phase, Phase::Connecting) { 0 } else { self.unproved + 1 };
+        let Verdict { error, said, certain } = self.denied(error, now);
         self.prober.disconnected();
         self.sent.clear();
         self.subscribes.clear();
@@ -389,10 +394,10 @@ impl Session {
             let _ = ready.send(Err(error.clone()));
         }
         // Not every broker says why it pushes a client out (mosquitto 2.0.11 does not).
-        let pushed_out = was_up && self.shared.config.client_id.is_some() && now < self.up_since + SOON;
+        let pushed_out = was_up && !said && self.shared.config.client_id.is_some() && now < self.up_since + SOON;
         let refused = match error.kind() {
             ErrorKind::Config => true,
-            ErrorKind::Auth => said || self.unproved >= denied::IN_A_ROW,
+            ErrorKind::Auth => certain,
             _ => pushed_out,
         };
         self.failures = match (refused, was_up) {
@@ -422,7 +427,15 @@ impl Session {
     }
 
     fn published(&mut self, id: u64, result: Result<()>, now: Nanos) {
-        match (self.sent.remove(&id).map(|(what, _)| what), result) {
+        let answered = self.sent.remove(&id);
+        match (&answered, &result) {
+            (Some(publication), Ok(())) => self.evidence.published(&publication.topic),
+            (Some(publication), Err(error)) if error.kind() == ErrorKind::Auth => {
+                self.evidence.refused("iot:Publish", "topic", &publication.topic);
+            }
+            _ => {}
+        }
+        match (answered.map(|publication| publication.what), result) {
             (Some(Sent::Data { topic, seq }), Ok(())) => {
                 self.topics[topic].answered(seq);
                 self.topics[topic].channel.acknowledged(seq, now);
@@ -477,6 +490,7 @@ impl Session {
                     counters.own.add();
                     if message.hello && !topic.proofs.is_heard() {
                         topic.proofs.heard(self.prober.next_counter());
+                        self.evidence.published(&topic.channel.topic);
                         topic.hello_due = Some(now + HELLO_EVERY);
                         self.prober.hasten(now);
                     }
@@ -532,6 +546,7 @@ impl Session {
         let Some(returned) = counter.and_then(|counter| self.prober.returned(counter)) else { return };
         self.newest_proof = returned.sent_at.max(self.newest_proof);
         self.proved = true;
+        self.evidence.published(&self.probe_topic);
         for topic in &mut self.topics {
             topic.probed(returned, &self.shared, now);
         }
@@ -638,7 +653,12 @@ impl Session {
 
     /// A connection on which a SUBSCRIBE is not answered is worth nothing: neither probes nor this process's invalidations go out.
     fn mind_subscribes(&mut self, now: Nanos) {
-        let Some((names, _)) = self.subscribes.values().find(|(_, until)| now >= *until) else { return };
+        let mut late: Vec<_> = self.subscribes.iter().filter(|(_, (_, until))| now >= *until).collect();
+        if late.is_empty() {
+            return;
+        }
+        late.sort_by_key(|(id, _)| **id);
+        let names: Vec<&str> = late.iter().map(|(_, (name, _))| &**name).collect();
         let (url, limit) = (&self.shared.url, self.shared.config.connect_timeout);
         self.gave_up = Some(Error::new(
             ErrorKind::Timeout,
@@ -771,9 +791,9 @@ impl Session {
             return;
         }
         self.dropped_check = now + after;
-        for (_, (what, _)) in self.sent.extract_if(|_, (_, at)| *at + after <= now).collect::<Vec<_>>() {
+        for (_, dropped) in self.sent.extract_if(|_, sent| sent.at + after <= now).collect::<Vec<_>>() {
             self.dropped += 1;
-            if let Sent::Restored { stream, seq } = what {
+            if let Sent::Restored { stream, seq } = dropped.what {
                 let error =
                     Error::new(ErrorKind::Timeout, "the broker did not answer; it drops what is above its limits");
                 self.restored_published(stream, seq, Err(error), now);
@@ -795,7 +815,7 @@ impl Session {
     }
 
     /// Publishes an envelope, signed if there is a key.
-    pub(super) fn publish(&mut self, what: Sent, topic: &str, envelope: Vec<u8>, now: Nanos) {
+    pub(super) fn publish(&mut self, what: Sent, topic: &Arc<str>, envelope: Vec<u8>, now: Nanos) {
         let payload = match &self.shared.config.signing_key {
             None => envelope,
             Some(keys) => keys.sign(topic, envelope),
@@ -803,10 +823,10 @@ impl Session {
         self.hand_over(what, topic, payload, now);
     }
 
-    fn hand_over(&mut self, what: Sent, topic: &str, payload: Vec<u8>, now: Nanos) {
+    fn hand_over(&mut self, what: Sent, topic: &Arc<str>, payload: Vec<u8>, now: Nanos) {
         let id = self.id();
         self.pace.count(payload.len(), now);
-        self.sent.insert(id, (what, now));
+        self.sent.insert(id, Publication { what, topic: topic.clone(), at: now });
         self.transport.publish(id, topic, payload);
     }
 

@@ -71,7 +71,7 @@ impl Held {
 
 enum Request {
     Connect,
-    Subscribe(u64, usize),
+    Subscribe(u64, Vec<String>),
     Publish(u64, String, Vec<u8>),
     Disconnect,
 }
@@ -83,7 +83,7 @@ impl Transport for Requests {
         self.0.lock().push(Request::Connect);
     }
     fn subscribe(&mut self, id: u64, topics: &[String]) {
-        self.0.lock().push(Request::Subscribe(id, topics.len()));
+        self.0.lock().push(Request::Subscribe(id, topics.to_vec()));
     }
     fn unsubscribe(&mut self, _: &[String]) {}
     fn publish(&mut self, id: u64, topic: &str, payload: Vec<u8>) {
@@ -106,10 +106,16 @@ enum Broker {
     Refuses(Error),
     /// Lets the client in, and ends the connection at its first publication.
     PushesOut(Error),
+    /// Refuses the subscription to this topic, and ends the connection over it; with a word or without.
+    DeniesTopic(&'static str, bool),
     /// Lets the client in, and ends the connection when it subscribes.
     HangsUpOnSubscribe,
     /// Neither acknowledges nor routes so many data messages.
     Drops(usize),
+    /// Takes publications and answers none.
+    AnswersNoPublication,
+    /// Ends the connection over a publication to this topic; with a word, by PUBACK and DISCONNECT, or without.
+    Forbids(&'static str, bool),
     /// Answers no SUBSCRIBE.
     Mute,
 }
@@ -211,19 +217,40 @@ impl Rig {
                         _ => self.event(Event::Connected),
                     }
                 }
-                (Request::Subscribe(id, n), Broker::DeniesSubscriptions) => {
-                    let denied = || Err(Error::new(ErrorKind::Auth, "denied"));
-                    self.event(Event::Subscribed { id, results: (0..n).map(|_| denied()).collect() });
+                (Request::Subscribe(id, topics), Broker::DeniesSubscriptions) => {
+                    let denied = |_| Err(Error::new(ErrorKind::Auth, "denied"));
+                    self.event(Event::Subscribed { id, results: topics.iter().map(denied).collect() });
+                }
+                (Request::Subscribe(id, topics), Broker::DeniesTopic(denied, says))
+                    if topics.iter().any(|t| t == denied) =>
+                {
+                    let answer =
+                        |t: &String| if t == denied { Err(Error::new(ErrorKind::Auth, "denied")) } else { Ok(()) };
+                    self.event(Event::Subscribed { id, results: topics.iter().map(answer).collect() });
+                    let kind = if says { ErrorKind::Auth } else { ErrorKind::Connect };
+                    self.event(Event::Lost(Error::new(kind, "the connection was lost")));
+                    return true;
                 }
                 (Request::Subscribe(..), Broker::HangsUpOnSubscribe) => {
                     self.event(Event::Lost(Error::new(ErrorKind::Connect, "the connection was lost")));
                     return true;
                 }
                 (Request::Subscribe(..), Broker::Mute) => {}
-                (Request::Subscribe(id, n), _) => self.event(Event::Subscribed { id, results: vec![Ok(()); n] }),
+                (Request::Subscribe(id, topics), _) => {
+                    self.event(Event::Subscribed { id, results: vec![Ok(()); topics.len()] })
+                }
                 (Request::Publish(..), Broker::PushesOut(why)) => {
                     // Nothing is answered after it.
                     self.event(Event::Lost(why));
+                    return true;
+                }
+                (Request::Publish(..), Broker::AnswersNoPublication) => {}
+                (Request::Publish(id, topic, _), Broker::Forbids(forbidden, says)) if topic == forbidden => {
+                    let kind = if says { ErrorKind::Auth } else { ErrorKind::Connect };
+                    if says {
+                        self.event(Event::Published { id, result: Err(Error::new(kind, "not authorized")) });
+                    }
+                    self.event(Event::Lost(Error::new(kind, "the connection was lost")));
                     return true;
                 }
                 (Request::Publish(_, topic, payload), Broker::Drops(left @ 1..)) if !topic.contains("_probe") => {

@@ -28,8 +28,8 @@ pub enum Event {
     Connected,
     /// The attempt failed. Kind `Connect`, `Auth`, `Tls`, `Timeout` or `Forked`; `Closed` when [`Transport::disconnect`] ended it.
     Refused(Error),
-    /// The connection ended. Kind `Connect`; `Config` when another client took over the client id; `Closed` when
-    /// [`Transport::disconnect`] ended it.
+    /// The connection ended. Kind `Connect`; `Auth` when the broker says that it was over something not allowed; `Config`
+    /// when another client took over the client id; `Closed` when [`Transport::disconnect`] ended it.
     Lost(Error),
     /// Answers [`Transport::subscribe`]. A topic is in order when the broker granted QoS 1 for it.
     Subscribed {

@@ -1,6 +1,7 @@
 //! What AWS IoT Core asks of one connection.
 
 use super::*;
+use crate::link::session::Phase;
 
 const AWS: &str = "awsiot://a-ats.iot.eu-west-1.amazonaws.com";
 
@@ -110,6 +111,103 @@ fn a_policy_that_denies_is_named_and_asked_again_after_minutes() {
     assert!(reason.contains("`iot:Connect` on `client/me`"), "{reason}");
     rig.run(20 * 60 * S);
     assert!(rig.connects.windows(2).all(|w| w[1] - w[0] >= 60 * S));
+}
+
+const TOPIC: &str = "cache/invalidate/n";
+const MUST_ALLOW: &str =
+    "the policy of this client's identity must allow `iot:Publish` on `topic/cache/invalidate/n`; \
+                          a change of it takes up to 8 minutes to be seen";
+
+fn network_is_gone() -> Event {
+    Event::Lost(Error::new(ErrorKind::Connect, "the connection was lost"))
+}
+
+#[test]
+fn a_topic_that_may_not_be_published_to_costs_minutes_though_probes_return() {
+    for says in [false, true] {
+        let mut rig = Rig::at(AWS, Broker::Forbids(TOPIC, says));
+        rig.run(S / 2);
+        let reason = rig.shared.status().reason;
+        assert_eq!(reason.contains("iot:"), says, "unsaid, the first time it may be the network: {reason}");
+        rig.run(30 * 60 * S);
+        let reason = rig.shared.status().reason;
+        assert_eq!(reason, format!("the connection was lost; {MUST_ALLOW}"));
+        let gaps = rig.gaps();
+        let (first, rest) = if says { (&[][..], &gaps[..]) } else { gaps.split_at(1) };
+        assert!(first.iter().all(|gap| (S..10 * S).contains(gap)), "{gaps:?}");
+        assert!(rest.iter().all(|gap| (60 * S..=360 * S).contains(gap)) && rest.len() > 4, "{gaps:?}");
+    }
+}
+
+#[test]
+fn a_cache_that_may_not_be_subscribed_to_is_named_and_no_other() {
+    for (says, denied) in [(true, TOPIC), (false, TOPIC), (true, "cache/invalidate/other")] {
+        let mut rig = Rig::at(AWS, Broker::DeniesTopic(denied, says));
+        rig.open("other");
+        rig.run(30 * 60 * S);
+        assert_eq!(
+            rig.shared.status().reason,
+            format!(
+                "the connection was lost; the policy of this client's identity must allow `iot:Subscribe` on \
+                 `topicfilter/{denied}`; a change of it takes up to 8 minutes to be seen"
+            )
+        );
+        assert!(rig.gaps().iter().all(|gap| (60 * S..=360 * S).contains(gap)), "{:?}", rig.gaps());
+    }
+}
+
+#[test]
+fn a_policy_that_is_changed_while_connected_is_named_too() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    rig.run(10 * S);
+    rig.broker = Broker::Forbids(TOPIC, false);
+    rig.channel.push(Operations { all: true, ..Operations::default() });
+    rig.run(60 * S);
+    assert!(rig.connects.len() <= 3, "{:?}", rig.connects);
+    let reason = rig.shared.status().reason;
+    assert!(reason.contains(MUST_ALLOW), "{reason}");
+}
+
+#[test]
+fn a_network_that_is_lost_is_not_blamed_on_the_policy() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    let blamed = |rig: &Rig| rig.shared.status().reason.contains("iot:");
+    // Later on, with a publication on its way each time.
+    for _ in 0..20 {
+        rig.broker = Broker::Healthy;
+        rig.run(20 * S);
+        rig.broker = Broker::AnswersNoPublication;
+        rig.channel.push(Operations { all: true, ..Operations::default() });
+        rig.run(S);
+        rig.event(network_is_gone());
+        assert!(!blamed(&rig));
+    }
+    // Right at the beginning, once, before `hello` was answered.
+    for _ in 0..5 {
+        rig.broker = Broker::Forbids(TOPIC, false);
+        let before = rig.connects.len();
+        while rig.connects.len() == before || matches!(rig.session.phase, Phase::Up) {
+            rig.run(100 * MS);
+        }
+        assert!(!blamed(&rig), "{}", rig.shared.status().reason);
+        rig.broker = Broker::Healthy;
+        rig.run(20 * S);
+        rig.event(network_is_gone());
+    }
+    // Packets that get nowhere, until the keep-alive ends it: a denial is quicker.
+    for _ in 0..5 {
+        rig.broker = Broker::Healthy;
+        while !rig.session.proved || !matches!(rig.session.phase, Phase::Up) {
+            rig.run(100 * MS);
+        }
+        rig.broker = Broker::AnswersNoPublication;
+        let late = rig.open(&format!("late{}", rig.connects.len()));
+        late.push(Operations { all: true, ..Operations::default() });
+        rig.run(45 * S);
+        rig.event(network_is_gone());
+        assert!(!blamed(&rig), "{}", rig.shared.status().reason);
+    }
+    assert!(rig.gaps().iter().all(|gap| *gap < 60 * S), "{:?}", rig.gaps());
 }
 
 #[test]

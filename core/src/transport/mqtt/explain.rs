@@ -154,6 +154,13 @@ pub(super) fn lost(target: &Target, reason: Option<u8>) -> Error {
                 target.options.client_id
             ),
         ),
+        Some(code @ 0x87) => Error::new(
+            ErrorKind::Auth,
+            format!(
+                "{at} closed the connection over something that its access rules do not allow this client: {}",
+                paho::reason_text(code)
+            ),
+        ),
         Some(code) => Error::new(ErrorKind::Connect, format!("{at} closed the connection: {}", paho::reason_text(code))),
     }
 }
