@@ -39,6 +39,11 @@ impl Access {
         }
     }
 
+    /// Which one.
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
     /// Whether MQTT is carried by a WebSocket.
     pub fn websocket(&self) -> bool {
         self.way == Way::Signed

@@ -203,9 +203,17 @@ async fn who_is_not_let_in_is_told_what_to_change() {
     assert!(reason.contains("refused the signature") && reason.contains("HTTP 403"), "{reason}");
     assert!(!reason.contains("not-the-secret"), "{reason}");
 
+    let aws = json!({"authorizer": "mine", "token_key_name": "tokenKey", "token": "other", "token_signature": "hush"});
+    let reason = refused("alpn", json!({"aws": aws}), "refused").await;
+    let words =
+        "refused the connection: not authorized (0x87); check what the custom authorizer looks at: `aws.authorizer`";
+    assert!(reason.contains(words) && !reason.contains("hush"), "{reason}");
+
     let tls = certificate(&folder);
     let reason = refused("mtls", json!({"tls": tls.clone(), "app": "stranger"}), "must allow").await;
-    assert!(reason.contains("`iot:Connect` on `client/stranger-"), "{reason}");
+    let words = "refused the connection: not authorized (0x87); check that the client's certificate is active and that a policy is \
+                 attached to it; the policy of this client's identity must allow `iot:Connect` on `client/stranger-";
+    assert!(reason.contains(words), "{reason}");
     let reason = refused("mtls", json!({"tls": tls, "topic": "elsewhere"}), "must allow").await;
     assert!(reason.contains("`iot:Subscribe` on `topicfilter/elsewhere/_probe/"), "{reason}");
 }

@@ -1,13 +1,16 @@
 //! What a broker's or the library's refusal means for a person: the kind, what happened where, and what to do.
 
 mod http;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::paho::{self, Failure};
-use super::{diagnose, upgrade, Target};
+use super::{diagnose, upgrade, Access, Target};
+use crate::config::aws::Way;
 use crate::error::{Error, ErrorKind};
 
 /// Bad user name or password, not authorized, banned, bad authentication method (MQTT 5, 2.4).
@@ -112,21 +115,27 @@ fn connack(target: &Target, reason: u8) -> Error {
         code if NOT_ALLOWED.contains(&code) => (ErrorKind::Auth, paho::reason_text(code), credentials_remedy(target)),
         code => (ErrorKind::Connect, paho::reason_text(code), "look into the broker's log"),
     };
-    let who = match &target.options.username {
-        // Behind a `?` AWS's custom authorizers are told their token.
-        Some(name) if kind == ErrorKind::Auth => {
-            format!(" as user {:?}", name.to_string_lossy().split('?').next().unwrap_or_default())
-        }
+    // Behind a `?` AWS's custom authorizers are told their token.
+    let user = target.options.username.as_ref().map(|name| name.to_string_lossy());
+    let who = match user.as_ref().and_then(|name| name.split('?').next()) {
+        Some(name) if kind == ErrorKind::Auth && !name.is_empty() => format!(" as user {name:?}"),
         _ => String::new(),
     };
     Error::new(kind, format!("{at} refused the connection{who}: {what}; {remedy}"))
 }
 
 fn credentials_remedy(target: &Target) -> &'static str {
-    if target.options.username.is_some() {
-        "check `username` and `password`"
-    } else {
-        "give `username` and `password`, or allow anonymous clients in the broker"
+    let certificate = target.tls.as_ref().is_some_and(|tls| tls.cert_file.is_some());
+    match target.access.as_ref().map(Access::way) {
+        Some(Way::Certificate) => "check that the client's certificate is active and that a policy is attached to it",
+        Some(Way::Authorizer) => {
+            "check what the custom authorizer looks at: `aws.authorizer`, `aws.token_key_name`, `aws.token` and its `aws.token_signature`, \
+             `username`, `password`; and the policy that it answers with"
+        }
+        Some(Way::Signed) => "check the policy of the AWS credentials' owner",
+        None if target.options.username.is_some() => "check `username` and `password`",
+        None if certificate => "check what the broker's access rules allow the owner of this client's certificate",
+        None => "give `username` and `password`, or allow anonymous clients in the broker",
     }
 }
 

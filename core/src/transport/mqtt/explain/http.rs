@@ -11,19 +11,26 @@ const CLOCK: Duration = Duration::from_secs(300);
 
 pub(super) fn refusal(target: &Target, answer: &Answer) -> Error {
     let (at, status) = (&target.endpoint, answer.status);
-    if target.access.is_some() {
-        let remedy = off(answer).unwrap_or_else(|| {
-            "check the AWS credentials, with their session token if they are temporary, `aws.region`, and that a policy allows them `iot:Connect`".into()
-        });
-        return Error::new(
-            ErrorKind::Auth,
-            format!("{at} refused the signature of this client's URL (HTTP {status}); {remedy}"),
-        );
-    }
+    let aws = target.access.is_some();
     let (kind, remedy) = match status {
-        401 | 403 | 407 => (
+        401 | 403 if aws => {
+            let remedy = off(answer).unwrap_or_else(|| {
+                "check the AWS credentials, with their session token if they are temporary, `aws.region`, and that a policy allows them `iot:Connect`".into()
+            });
+            let said = format!("{at} refused the signature of this client's URL (HTTP {status})");
+            return Error::new(ErrorKind::Auth, format!("{said}; {remedy}"));
+        }
+        401 | 403 | 407 if !aws => (
             ErrorKind::Auth,
             "it wants to know who asks before there is MQTT; let this client pass there, or use another port"
+                .to_owned(),
+        ),
+        429 | 500..=599 => {
+            (ErrorKind::Connect, "it has too much to do, or is not in order; it is tried again".to_owned())
+        }
+        _ if aws => (
+            ErrorKind::Connect,
+            "AWS IoT Core does not answer so: a proxy may be in between; let it pass WebSockets to this host"
                 .to_owned(),
         ),
         404 => (
