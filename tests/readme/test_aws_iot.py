@@ -293,6 +293,25 @@ class Commands(unittest.TestCase):
             self.assertEqual(subprocess.run(["bash", "-n", "-c", block], capture_output=True).stderr, b"")
 
 
+class Symptoms(unittest.TestCase):
+    """What the page quotes is what the code says."""
+
+    def test_every_quoted_phrase_is_in_the_sources(self):
+        sources = [path.read_text(encoding="utf-8") for path in (ROOT / "core" / "src").rglob("*.rs") if "tests" not in str(path)]
+        sources = [re.sub(r"^\s*//.*$", "", source, flags=re.MULTILINE) for source in sources]
+        # Literals as the compiler reads them: continued lines joined, quotation marks without their backslash.
+        code = re.sub(r"\\\n\s*", "", "\n".join(sources)).replace('\\"', '"')
+        # What is filled in is `…` on the page.
+        code = re.sub(r"\{[^{}\n]*\}", "…", code)
+        text = re.sub(r"^```.*?^```$", "", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"`[^`]*`", lambda found: found[0].replace('"', ""), text)
+        quoted = [" ".join(phrase.split()) for phrase in re.findall(r'"([^"]+)"', text)]
+        self.assertGreater(len(quoted), 10)
+        for phrase in quoted:
+            with self.subTest(phrase):
+                self.assertTrue(phrase.strip("… ") in code, "no source says this")
+
+
 def number(cell):
     return float(re.sub(r"[$,\s]", "", cell))
 
