@@ -1,10 +1,10 @@
 //! What the broker does with a client: lets it in, subscribes it, carries its messages, forgets it.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at, Instant};
 use unstale::transport::{self, Event, Transport};
 use unstale::{ClientConfig, Error, ErrorKind};
 
@@ -44,7 +44,8 @@ pub async fn check(config: &ClientConfig, namespaces: &[String], report: &mut Re
     };
     // Where this client's probes would go.
     let own = format!("{}/_probe/{name}", config.topic);
-    let mut patient = Patient { config, transport, events, topics, own, next: 1, retained: Vec::new() };
+    let deadline = Instant::now();
+    let mut patient = Patient { config, id, transport, events, topics, own, last: 1, deadline, retained: Vec::new() };
     let result = patient.check(report).await;
     patient.transport.disconnect(SILENCE);
     let _ =
@@ -54,21 +55,51 @@ pub async fn check(config: &ClientConfig, namespaces: &[String], report: &mut Re
 
 struct Patient<'a> {
     config: &'a ClientConfig,
+    /// The client id.
+    id: String,
     transport: Box<dyn Transport>,
     events: UnboundedReceiver<Event>,
     /// The caches' topics.
     topics: Vec<String>,
     own: String,
-    next: u64,
+    last: u64,
+    /// Until then what was asked for last must be answered, however much else comes meanwhile.
+    deadline: Instant,
     /// Topics on which the broker keeps a message.
     retained: Vec<String>,
+}
+
+/// Something asked of the broker.
+struct Asked {
+    what: String,
+    /// What AWS IoT Core calls it, and what it acts upon.
+    action: &'static str,
+    resource: String,
+}
+
+impl Asked {
+    fn subscription(filter: &str) -> Asked {
+        Asked {
+            what: format!("the subscription to `{filter}`"),
+            action: "iot:Subscribe",
+            resource: format!("topicfilter/{filter}"),
+        }
+    }
+
+    fn message(topic: &str) -> Asked {
+        Asked { what: format!("a message on `{topic}`"), action: "iot:Publish", resource: format!("topic/{topic}") }
+    }
 }
 
 impl Patient<'_> {
     async fn check(&mut self, report: &mut Report<'_>) -> Result<(), Failure> {
         let begin = Instant::now();
         if let Err(e) = self.connect().await {
-            return report.add(Check::failed(name_of(&e), e.message()));
+            let mut words = e.message().to_owned();
+            if self.config.is_aws() && e.kind() == ErrorKind::Auth {
+                words += &format!("; {}", must_allow("iot:Connect", &format!("client/{}", self.id)));
+            }
+            return report.add(Check::failed(name_of(&e), words));
         }
         if matches!(scheme(self.config), "mqtts" | "wss" | "awsiot") {
             report.add(Check::ok("tls", "certificate, host name and version are in order"))?;
@@ -113,32 +144,51 @@ impl Patient<'_> {
         }
     }
 
-    /// The next event within the time that everything has; what it was for is told if there is none, or the connection goes.
-    async fn event(&mut self, name: &'static str, what: &str) -> Result<Event, Check> {
-        match timeout(self.config.connect_timeout, self.events.recv()).await {
-            Ok(Some(Event::Lost(e))) => Err(Check::failed(name, self.thrown_out(what, &e))),
-            Ok(Some(event)) => {
-                if let Event::Message { topic, retained: true, .. } = &event {
-                    self.retained.push(topic.to_string());
-                }
-                Ok(event)
-            }
-            _ => Err(Check::failed(
+    /// The next event, within the time that what was asked for has; an `Err` if there is none, or the connection goes.
+    async fn event(&mut self, name: &'static str, asked: &Asked) -> Result<Event, Check> {
+        match self.next().await {
+            Some(Event::Lost(e)) => Err(Check::failed(name, self.thrown_out(asked, &e))),
+            Some(event) => Ok(event),
+            None => Err(Check::failed(
                 name,
                 format!(
-                    "no answer to {what} within `connect_timeout` ({:?}); the broker or a proxy before it does not carry it: look into its log",
-                    self.config.connect_timeout
+                    "no answer to {} within `connect_timeout` ({:?}); the broker or a proxy before it does not carry it: look into its log",
+                    asked.what, self.config.connect_timeout
                 ),
             )),
         }
     }
 
-    fn thrown_out(&self, what: &str, e: &Error) -> String {
-        self.ended(
-            what,
-            e,
-            "the broker's access rules most likely forbid it: allow it there (AWS IoT Core: in the policy)",
-        )
+    /// The next event before the deadline, which is looked at each time: where others are busy there always is one.
+    async fn next(&mut self) -> Option<Event> {
+        if Instant::now() >= self.deadline {
+            return None;
+        }
+        let event = timeout_at(self.deadline, self.events.recv()).await.ok().flatten()?;
+        if let Event::Message { topic, retained: true, .. } = &event {
+            self.retained.push(topic.to_string());
+        }
+        Some(event)
+    }
+
+    fn thrown_out(&self, asked: &Asked, e: &Error) -> String {
+        self.ended(&asked.what, e, &self.remedy(asked))
+    }
+
+    /// What lets this client do it.
+    fn remedy(&self, asked: &Asked) -> String {
+        match self.config.is_aws() {
+            true => must_allow(asked.action, &asked.resource),
+            false => "the broker's access rules most likely forbid it: allow it there".to_owned(),
+        }
+    }
+
+    /// A refusal in the broker's words, and on AWS IoT Core in a policy's.
+    fn refused(&self, asked: &Asked, e: &Error) -> String {
+        match self.config.is_aws() && e.kind() == ErrorKind::Auth {
+            true => format!("{}; {}", e.message(), self.remedy(asked)),
+            false => e.message().to_owned(),
+        }
     }
 
     /// The broker ended the connection over something; `else_why` if no other client explains it.
@@ -147,28 +197,36 @@ impl Patient<'_> {
         match &self.config.client_id {
             // Its words say it all.
             _ if e.kind() == ErrorKind::Config => e.message().to_owned(),
-            Some(id) => format!(
+            Some(id) if e.kind() != ErrorKind::Auth => format!(
                 "{said}; another client may use the `client_id` {id:?} too: leave it out here, or end that client; else {else_why}"
             ),
-            None => format!("{said}; {else_why}"),
+            _ => format!("{said}; {else_why}"),
         }
     }
 
+    /// One at a time: AWS IoT Core ends the connection over one that it does not allow, and does not say which it was.
     async fn subscribe(&mut self) -> Result<Check, Check> {
         const NAME: &str = "subscribe";
         let mut filters = self.topics.clone();
         filters.push(self.own.clone());
-        self.transport.subscribe(0, &filters);
-        let what = format!("the subscription to {}", filters.join(", "));
-        loop {
-            if let Event::Subscribed { results, .. } = self.event(NAME, &what).await? {
-                let refused: Vec<String> =
-                    results.into_iter().filter_map(|r| r.err().map(|e| e.message().to_owned())).collect();
-                return match refused.is_empty() {
-                    true => Ok(Check::ok(NAME, format!("QoS 1 granted for {}", filters.join(", ")))),
-                    false => Err(Check::failed(NAME, refused.join("; "))),
-                };
-            }
+        let mut refusals = Vec::new();
+        for filter in &filters {
+            let (id, asked) = (self.ask(), Asked::subscription(filter));
+            self.transport.subscribe(id, std::slice::from_ref(filter));
+            let answer = loop {
+                match self.event(NAME, &asked).await {
+                    Ok(Event::Subscribed { id: answered, results }) if answered == id => break results,
+                    Ok(_) => {}
+                    // What was refused before says more than that the connection then ended.
+                    Err(_) if !refusals.is_empty() => return Err(Check::failed(NAME, refusals.join("; "))),
+                    Err(check) => return Err(check),
+                }
+            };
+            refusals.extend(answer.into_iter().filter_map(Result::err).map(|e| self.refused(&asked, &e)));
+        }
+        match refusals.is_empty() {
+            true => Ok(Check::ok(NAME, format!("QoS 1 granted for {}", filters.join(", ")))),
+            false => Err(Check::failed(NAME, refusals.join("; "))),
         }
     }
 
@@ -176,29 +234,45 @@ impl Patient<'_> {
     async fn publish_empty(&mut self) -> Result<Check, Check> {
         const NAME: &str = "publish";
         for topic in self.topics.clone() {
-            let id = self.send(&topic, Vec::new());
-            let (mut taken, mut heard) = (false, false);
-            while !(taken && heard) {
-                let what = match taken {
-                    false => format!("a message on `{topic}`"),
-                    true => format!(
-                        "a message on `{topic}`, which the broker took: it may let this client subscribe there and not receive (mosquitto: `topic readwrite` \
-                         in the ACL; AWS IoT Core: `iot:Receive`). It should have come back as an answer"
-                    ),
-                };
-                match self.event(NAME, &what).await? {
-                    Event::Published { id: answered, result: Err(e) } if answered == id => {
-                        return Err(Check::failed(NAME, e.message()))
-                    }
-                    Event::Published { id: answered, .. } => taken |= answered == id,
-                    Event::Message { topic: on, payload, retained: false, .. } => {
-                        heard |= *on == *topic && payload.is_empty()
-                    }
-                    _ => {}
-                }
-            }
+            self.there_and_back(NAME, &topic, Vec::new()).await?;
         }
         Ok(Check::ok(NAME, format!("messages on {} are taken, and come back", self.topics.join(", "))))
+    }
+
+    /// Sends it and waits until it is taken, and heard.
+    async fn there_and_back(&mut self, name: &'static str, topic: &str, payload: Vec<u8>) -> Result<(), Check> {
+        let asked = Asked::message(topic);
+        let id = self.send(topic, payload.clone());
+        let (mut taken, mut heard) = (false, false);
+        while !(taken && heard) {
+            match self.event(name, &asked).await {
+                Ok(Event::Published { id: answered, result: Err(e) }) if answered == id => {
+                    return Err(Check::failed(name, self.refused(&asked, &e)))
+                }
+                Ok(Event::Published { id: answered, .. }) => taken |= answered == id,
+                Ok(Event::Message { topic: on, payload: got, retained: false, .. }) => {
+                    heard |= *on == *topic && got == payload
+                }
+                Ok(_) => {}
+                Err(_) if taken && Instant::now() >= self.deadline => {
+                    return Err(Check::failed(name, self.unheard(topic)))
+                }
+                Err(check) => return Err(check),
+            }
+        }
+        Ok(())
+    }
+
+    fn unheard(&self, topic: &str) -> String {
+        let remedy = match self.config.is_aws() {
+            true => must_allow("iot:Receive", &format!("topic/{topic}")),
+            false => "it may let this client subscribe there and not receive (mosquitto: `topic readwrite` in the ACL)"
+                .into(),
+        };
+        format!(
+            "the broker took a message on `{topic}`, which did not come back within `connect_timeout` ({:?}); {remedy}",
+            self.config.connect_timeout
+        )
     }
 
     async fn round_trips(&mut self) -> Result<Check, Check> {
@@ -206,16 +280,7 @@ impl Patient<'_> {
         let mut times = Vec::new();
         for i in 0..TRIPS {
             let begin = Instant::now();
-            let payload = format!("{i}").into_bytes();
-            self.send(&self.own.clone(), payload.clone());
-            let what = format!("a message to this client itself on `{}`", self.own);
-            loop {
-                match self.event(NAME, &what).await? {
-                    Event::Message { topic, payload: got, .. } if *topic == *self.own && got == payload => break,
-                    Event::Published { result: Err(e), .. } => return Err(Check::failed(NAME, e.message())),
-                    _ => {}
-                }
-            }
+            self.there_and_back(NAME, &self.own.clone(), format!("{i}").into_bytes()).await?;
             times.push(begin.elapsed());
         }
         times.sort();
@@ -250,27 +315,26 @@ impl Patient<'_> {
         const NAME: &str = "size";
         let length = if self.config.is_aws() { LONGEST_AWS } else { LONGEST };
         let payload = vec![b'x'; length];
-        self.send(&self.own.clone(), payload);
-        let begin = Instant::now();
+        let id = self.send(&self.own.clone(), payload);
         let remedy = format!("raise the broker's limit of a message's size to {LONGEST} bytes and more (mosquitto: message_size_limit, max_packet_size)");
-        while begin.elapsed() < self.config.connect_timeout {
-            match timeout(self.config.connect_timeout, self.events.recv()).await {
-                Ok(Some(Event::Message { payload, .. })) if payload.len() == length => {
+        loop {
+            match self.next().await {
+                Some(Event::Message { payload, .. }) if payload.len() == length => {
                     return Ok(Check::ok(NAME, format!("messages of {length} bytes come through")));
                 }
-                Ok(Some(Event::Published { result: Err(e), .. })) => {
+                Some(Event::Published { id: answered, result: Err(e) }) if answered == id => {
                     // Some brokers then end the connection.
                     return Err(Check::failed(
                         NAME,
                         format!("a message of {length} bytes was refused ({}); {remedy}", e.message()),
                     ));
                 }
-                Ok(Some(Event::Lost(e))) => {
+                Some(Event::Lost(e)) => {
                     let what = format!("a message of {length} bytes");
                     return Err(Check::failed(NAME, self.ended(&what, &e, &remedy)));
                 }
-                Ok(Some(_)) => {}
-                _ => break,
+                Some(_) => {}
+                None => break,
             }
         }
         Ok(Check::failed(NAME, format!("a message of {length} bytes was taken and never came back; {remedy}")))
@@ -285,23 +349,25 @@ impl Patient<'_> {
             self.send(&own, format!("burst {i}").into_bytes());
         }
         let (mut missing, mut last, mut swapped): (HashSet<usize>, usize, usize) = ((0..count).collect(), 0, 0);
+        self.deadline = Instant::now() + 2 * SILENCE;
         while !missing.is_empty() {
-            match timeout(2 * SILENCE, self.events.recv()).await {
-                Ok(Some(Event::Message { topic, payload, .. })) if *topic == *own => {
+            match self.next().await {
+                Some(Event::Message { topic, payload, .. }) if *topic == *own => {
                     let number =
                         std::str::from_utf8(&payload).ok().and_then(|t| t.strip_prefix("burst ")?.parse().ok());
                     if let Some(number) = number {
+                        self.deadline = Instant::now() + 2 * SILENCE;
                         swapped += usize::from(number < last);
                         last = last.max(number);
                         missing.remove(&number);
                     }
                 }
-                Ok(Some(Event::Lost(e))) => {
+                Some(Event::Lost(e)) => {
                     let remedy = "set `max_publish_rate` below its limit, or raise that";
                     return Err(Check::failed(NAME, self.ended(&format!("{count} messages at once"), &e, remedy)));
                 }
-                Ok(Some(_)) => {}
-                _ => break,
+                Some(_) => {}
+                None => break,
             }
         }
         if !missing.is_empty() {
@@ -334,21 +400,21 @@ impl Patient<'_> {
             ));
         }
         self.send(&self.own.clone(), b"session".to_vec());
-        let begin = Instant::now();
-        while begin.elapsed() < SILENCE {
-            match timeout(SILENCE - begin.elapsed().min(SILENCE), self.events.recv()).await {
-                Ok(Some(Event::Message { payload, .. })) if payload == b"session" => {
+        self.deadline = Instant::now() + SILENCE;
+        while let Some(event) = self.next().await {
+            match event {
+                Event::Message { payload, .. } if payload == b"session" => {
                     return Ok(Check::failed(
                         NAME,
                         "the broker still has the subscriptions of an earlier connection, though a clean session was asked for: what it queued meanwhile \
                          arrives late and in bursts; turn persistent sessions off for these clients",
                     ));
                 }
-                Ok(Some(Event::Lost(e))) => {
-                    return Err(Check::failed(NAME, self.thrown_out("a second connection", &e)))
+                Event::Lost(e) => {
+                    let what = "a second connection";
+                    return Err(Check::failed(NAME, self.ended(what, &e, "look into the broker's log")));
                 }
-                Ok(Some(_)) => {}
-                _ => break,
+                _ => {}
             }
         }
         Ok(Check::ok(NAME, "a connection begins without what an earlier one had"))
@@ -361,10 +427,22 @@ impl Patient<'_> {
     }
 
     fn send(&mut self, topic: &str, payload: Vec<u8>) -> u64 {
-        self.next += 1;
-        self.transport.publish(self.next, topic, payload);
-        self.next
+        let id = self.ask();
+        self.transport.publish(id, topic, payload);
+        id
     }
+
+    /// A number for what is asked for now, and time for its answer.
+    fn ask(&mut self) -> u64 {
+        self.deadline = Instant::now() + self.config.connect_timeout;
+        self.last += 1;
+        self.last
+    }
+}
+
+/// What AWS IoT Core's policy lacks.
+fn must_allow(action: &str, resource: &str) -> String {
+    format!("the policy of this client's identity must allow `{action}` on `{resource}`; a change of it takes up to 8 minutes to be seen")
 }
 
 #[derive(Clone, Copy)]
