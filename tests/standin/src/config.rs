@@ -15,7 +15,9 @@ pub struct Config {
     pub policy: Option<Policy>,
     pub account: Account,
     pub authorizer: Option<Authorizer>,
-    pub sigv4: Option<Credentials>,
+    /// Each is accepted; one alone needs no list.
+    #[serde(deserialize_with = "one_or_many")]
+    pub sigv4: Vec<Credentials>,
     pub limits: Limits,
     pub faults: Faults,
 }
@@ -88,6 +90,19 @@ pub struct Credentials {
     pub secret_key: String,
     #[serde(default)]
     pub session_token: Option<String>,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Credentials>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(Credentials),
+        Many(Vec<Credentials>),
+    }
+    Ok(match OneOrMany::deserialize(from)? {
+        OneOrMany::One(credentials) => vec![credentials],
+        OneOrMany::Many(all) => all,
+    })
 }
 
 impl Config {

@@ -41,7 +41,7 @@ pub async fn open(config: &mut Config, hub: &Arc<Hub>) -> Result<Value, String> 
     }
     if let Some(listener) = alpn {
         let acceptor = Arc::new(tls::alpn(&config.tls, hub.report.clone())?);
-        let gate = Gate { credentials: config.sigv4.take(), region: config.account.region.clone() };
+        let gate = Gate { credentials: std::mem::take(&mut config.sigv4), region: config.account.region.clone() };
         ports["alpn"] = listen(listener, Kind::Alpn(acceptor, Arc::new(gate)), hub).await?.into();
     }
     Ok(ports)

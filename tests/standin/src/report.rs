@@ -39,6 +39,14 @@ impl Report {
         inner.write(&line);
     }
 
+    /// The query of a URL whose signature was accepted, without the signature and the session token.
+    pub fn signed(&self, query: &str) {
+        let secret =
+            |pair: &&str| ["X-Amz-Signature=", "X-Amz-Security-Token="].iter().any(|name| pair.starts_with(name));
+        let pairs: Vec<&str> = query.split('&').filter(|pair| !secret(pair)).collect();
+        self.lock().write(&json!({"signed": pairs.join("&")}));
+    }
+
     pub fn loss(&self, why: &'static str) {
         *self.lock().losses.entry(why).or_default() += 1;
     }

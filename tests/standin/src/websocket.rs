@@ -21,9 +21,9 @@ use crate::{connection, sigv4};
 const PIPE: usize = 64 * 1024;
 const PROTOCOL: &str = "mqtt";
 
-/// Whose signature is accepted, and for where.
+/// Whose signatures are accepted, and for where.
 pub struct Gate {
-    pub credentials: Option<Credentials>,
+    pub credentials: Vec<Credentials>,
     pub region: String,
 }
 
@@ -44,6 +44,7 @@ impl Callback for Check<'_> {
     fn on_request(self, request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
         match self.gate.judge(request) {
             Ok(()) => {
+                self.hub.report.signed(request.uri().query().unwrap_or_default());
                 response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
                 Ok(response)
             }
@@ -68,10 +69,16 @@ impl Gate {
             return Err(("websocket_path", format!("the path is {}, not /mqtt", request.uri().path())));
         }
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let credentials = self.credentials.as_ref().ok_or(("sigv4", "no credentials are configured".to_owned()))?;
         let url = request.uri().path_and_query().map_or("", |url| url.as_str());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        sigv4::verify(credentials, &self.region, url, host, now).map_err(|why| ("sigv4", why))
+        let mut outcome = Err(("sigv4", "no credentials are configured".to_owned()));
+        for credentials in &self.credentials {
+            outcome = sigv4::verify(credentials, &self.region, url, host, now).map_err(|why| ("sigv4", why));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 }
 

@@ -77,8 +77,18 @@ impl Standin {
     }
 
     pub fn summary(&self) -> Value {
+        self.command(&json!("summary"))
+    }
+
+    /// Ends every connection.
+    pub fn cut(&self) {
+        self.command(&json!("cut"));
+    }
+
+    /// A line on stdin; the sums that answer it.
+    fn command(&self, command: &Value) -> Value {
         let mut pipes = self.pipes.lock().unwrap();
-        writeln!(pipes.0, "\"summary\"").unwrap();
+        writeln!(pipes.0, "{command}").unwrap();
         let mut line = String::new();
         pipes.1.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap()
@@ -86,6 +96,15 @@ impl Standin {
 
     pub fn rejections(&self) -> Value {
         self.summary()["rejections"].clone()
+    }
+
+    /// The queries of the signed URLs that it accepted so far.
+    pub fn signed(&self) -> Vec<String> {
+        // Lines are whole once the sums that came after them are here.
+        self.summary();
+        let report = std::fs::read_to_string(self.folder.join("report")).unwrap();
+        let lines = report.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line["signed"].as_str().map(str::to_owned)).collect()
     }
 
     /// The last line of its report after SIGTERM.
