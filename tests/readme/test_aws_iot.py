@@ -7,10 +7,12 @@ https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html, and `aw
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 import unittest
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 
 from broker import Broker  # noqa: E402
+from brokers.aws_standin import AwsStandin  # noqa: E402
 from driver import Driver  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "aws-iot.md"
@@ -182,6 +185,17 @@ class LeastPrivilege(unittest.TestCase):
         document = template["Resources"]["Policy"]["Properties"]["PolicyDocument"]
         self.assertEqual(resolved(document, names), example_policy())
 
+    def test_the_template_takes_no_topic_that_grants_more(self):
+        parameter = json.loads((EXAMPLES / "unstale.json").read_text())["Parameters"]["Topic"]
+        # CloudFormation matches the whole value.
+        takes = re.compile(parameter["AllowedPattern"]).fullmatch
+        for topic in (parameter["Default"], "t", "my.app/v_1/a-b", "1/2/3/4/5/6"):
+            self.assertTrue(takes(topic), topic)
+        # `?` is one character in a policy; six slashes leave no room for the probe's two under AWS's seven.
+        refused = ("*", "cache/*", "cache?", "+", "cache/+", "#", "cache/#", "$aws/x", "${iot:ClientId}")
+        for topic in (*refused, "/a", "a/", "", "1/2/3/4/5/6/7"):
+            self.assertFalse(takes(topic), topic)
+
     def test_the_policy_is_small_enough(self):
         # "Policy document size: 2,048 characters, excluding white space"
         self.assertLess(len(re.sub(r"\s", "", json.dumps(example_policy()))), 2048)
@@ -214,6 +228,7 @@ class Stream(unittest.TestCase):
         decoded = []
         for message in published:
             self.assertEqual((message["topic"], message["qos"]), ("cache/invalidate/prices", 1))
+            self.assertLessEqual(len(message["payload"]), 128 * 1024)
             done = subprocess.run([str(TOOL), "decode", "--json"], input=message["payload"], capture_output=True, check=True)
             decoded.append(json.loads(done.stdout))
         return decoded
@@ -222,9 +237,29 @@ class Stream(unittest.TestCase):
         said = self.run_it([{"S": f"lamp:{number}"} for number in range(100)] + [{"N": "7"}, {"S": "lamp:1"}])
         keys = [key for message in said for key in message.get("keys") or []]
         self.assertEqual(sorted(keys), sorted({*(f"lamp:{number}" for number in range(100)), "7"}))
-        self.assertEqual([message["seq"] for message in said], [1, 2, 3, 3])
-        self.assertEqual([message["kind"] for message in said], ["invalidation"] * 3 + ["bye"])
-        self.assertEqual(len({message["src"] for message in said}), 1)
+        self.assertEqual([message["seq"] for message in said], [1, 1])
+        self.assertEqual([message["kind"] for message in said], ["invalidation", "bye"])
+
+    def test_messages_fit_however_long_their_keys_become(self):
+        # Six bytes for each of a control character and of a letter of two bytes, twelve for one of four.
+        for letter in ("\x01", "ä", "\U0001f4a1"):
+            records = [f"{number:03}".translate({48 + n: 97 + n for n in range(10)}) for number in range(100)]
+            wanted = [name + letter * ((1024 - 3) // len(letter.encode())) for name in records]
+            said = self.run_it([{"S": key} for key in wanted])
+            keys = [key for message in said for key in message.get("keys") or []]
+            self.assertEqual(sorted(keys), sorted(wanted), repr(letter))
+            numbers = [message["seq"] for message in said]
+            self.assertEqual(numbers, [*range(1, len(said)), len(said) - 1])
+            self.assertEqual([message["kind"] for message in said], ["invalidation"] * (len(said) - 1) + ["bye"])
+            self.assertEqual(len({message["src"] for message in said}), 1)
+            self.assertGreater(len(said), 2)
+
+    def test_a_key_that_no_message_can_name_invalidates_all(self):
+        for key in ("x" * 1025, "ä" * 513, "a\0b", ""):
+            said = self.run_it([{"S": "lamp"}, {"S": key}])
+            self.assertEqual([message["kind"] for message in said], ["invalidation", "bye"], repr(key))
+            self.assertTrue(said[0]["all"] and not said[0].get("keys"), said)
+        self.assertTrue(self.run_it([{"S": "x" * 1024}])[0]["keys"])
 
     def test_nothing_is_said_of_nothing(self):
         self.assertEqual(self.run_it([]), [])
@@ -285,6 +320,41 @@ class Commands(unittest.TestCase):
         self.assertEqual(called["iot", "create-policy"]["--policy-name"], "unstale-shop")
         self.assertEqual(called["iot", "describe-endpoint"]["--endpoint-type"], "iot:Data-ATS")
         self.assertEqual(called["cloudformation", "deploy"]["--template-file"], "examples/aws/unstale.json")
+
+    def test_what_one_terminal_invalidates_the_other_sees_under_the_policy(self):
+        lines = [line for block in blocks("sh") for line in block.splitlines()]
+        (watch,) = [line for line in lines if line.startswith("unstale watch")]
+        (invalidate,) = [line for line in lines if line.startswith("unstale invalidate") and "-o app=shop" in line]
+        standin = AwsStandin()
+        standin.config |= {"policy": example_policy(), "account": {"region": REGION, "id": ACCOUNT}}
+        with standin, tempfile.TemporaryDirectory() as folder:
+            for name in ("pem", "key"):
+                shutil.copy(standin._file(f"client.{name}"), Path(folder, "shop." + name.replace("pem", "crt")))
+            # The stand-in's authority in the place of the system's.
+            environment = {
+                **os.environ,
+                "PATH": f"{TOOL.parent}:{os.environ['PATH']}",
+                "SSL_CERT_FILE": standin._file("ca.pem"),
+                "endpoint": f"localhost:{standin.port}",
+            }
+            there = {"cwd": folder, "env": environment, "text": True}
+            watching = subprocess.Popen(["bash", "-euc", f"exec {watch}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **there)
+            with watching:
+                try:
+                    LeastPrivilege.until(lambda: standin.ask()["peaks"].get("subscriptions"))
+                    # A subscription works some time after its SUBACK: again, until it is seen.
+                    seen = []
+                    reader = threading.Thread(target=lambda: seen.extend(line for line in watching.stdout if "lamp" in line))
+                    reader.start()
+                    deadline = time.monotonic() + SECONDS
+                    while not seen and time.monotonic() < deadline:
+                        done = subprocess.run(["bash", "-euc", invalidate], capture_output=True, timeout=SECONDS, **there)
+                        self.assertEqual(done.returncode, 0, done.stderr)
+                finally:
+                    watching.terminate()
+                reader.join(SECONDS)
+            self.assertTrue(seen)
+            self.assertEqual(standin.ask()["rejections"], {})
 
     def test_every_block_is_well_formed(self):
         for block in blocks("json"):
