@@ -15,7 +15,7 @@ pub(crate) struct Quotas {
     publishes: Option<u32>,
     /// Payload bytes a second.
     bytes: Option<u32>,
-    /// Publications that wait for their PUBACK at a time, probes not counted.
+    /// Nothing but probes is sent while so many publications, of any kind, wait for their PUBACK.
     unanswered: usize,
     /// Subscriptions at a time, the probe's included.
     pub subscriptions: usize,
