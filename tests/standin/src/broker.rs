@@ -15,6 +15,7 @@ use crate::codec::{Packet, Version};
 use crate::config::Config;
 use crate::limits::Window;
 use crate::report::Report;
+use crate::rules::Rule;
 use crate::session::{Connection, ConnectionId, Message, Peer, Session, Subscription};
 use crate::topic::{is_name, is_reserved, Filter};
 
@@ -23,7 +24,7 @@ pub enum Input {
     Opened(Peer),
     Packet(Version, Packet),
     /// Not readable, or against a rule that only its bytes tell.
-    Refused(&'static str, String),
+    Refused(Rule, String),
     Closed,
 }
 
@@ -122,7 +123,7 @@ impl Broker {
                 self.opened.insert(id, peer);
             }
             Input::Refused(rule, why) => {
-                let code = if rule == "malformed" {
+                let code = if rule == Rule::Malformed {
                     DisconnectReasonCode::MalformedPacket
                 } else {
                     DisconnectReasonCode::ProtocolError
@@ -133,7 +134,9 @@ impl Broker {
             Input::Packet(version, Packet::Other(protocol::Packet::Connect(connect, properties, will, _, login))) => {
                 match self.opened.remove(&id) {
                     Some(peer) => self.connect(id, peer, Offer { version, connect, properties, will, login }, now),
-                    None => self.refuse(id, "protocol", "a second CONNECT", DisconnectReasonCode::ProtocolError, now),
+                    None => {
+                        self.refuse(id, Rule::Protocol, "a second CONNECT", DisconnectReasonCode::ProtocolError, now)
+                    }
                 }
             }
             Input::Packet(_, packet) => {
@@ -163,7 +166,7 @@ impl Broker {
                 self.close(id, now);
             }
             // "AWS IoT differences from MQTT specifications": PUBREC, PUBREL, PUBCOMP are not supported.
-            _ => self.refuse(id, "protocol", "a packet of QoS 2", DisconnectReasonCode::ProtocolError, now),
+            _ => self.refuse(id, Rule::Protocol, "a packet of QoS 2", DisconnectReasonCode::ProtocolError, now),
         }
     }
 
@@ -174,7 +177,7 @@ impl Broker {
         if now < ends {
             return self.later(ends, Due::KeepAlive(id));
         }
-        self.refuse(id, "keep_alive_timeout", "nothing was heard", DisconnectReasonCode::KeepAliveTimeout, now);
+        self.refuse(id, Rule::KeepAliveTimeout, "nothing was heard", DisconnectReasonCode::KeepAliveTimeout, now);
     }
 
     fn cut(&mut self, id: ConnectionId, now: Duration) {
@@ -210,19 +213,19 @@ impl Broker {
         let limits = self.config.limits.clone();
         if subscribe.filters.len() > limits.filters_per_subscribe {
             let why = format!("{} filters in one SUBSCRIBE", subscribe.filters.len());
-            return self.refuse(id, "filters_per_subscribe", &why, DisconnectReasonCode::QuotaExceeded, now);
+            return self.refuse(id, Rule::FiltersPerSubscribe, &why, DisconnectReasonCode::QuotaExceeded, now);
         }
         // "MQTT 5 properties": Subscription Identifier Available is 0.
         if properties.is_some_and(|properties| properties.id.is_some()) {
             let code = DisconnectReasonCode::SubscriptionIdentifiersNotSupported;
-            return self.refuse(id, "subscription_identifier", "a subscription identifier", code, now);
+            return self.refuse(id, Rule::SubscriptionIdentifier, "a subscription identifier", code, now);
         }
         let mut codes = Vec::new();
         let mut end = None;
         for asked in &subscribe.filters {
             // "AWS IoT differences from MQTT specifications": with QoS 2 there is no SUBACK.
             if asked.qos == QoS::ExactlyOnce {
-                return self.refuse(id, "qos_2", &asked.path, DisconnectReasonCode::QoSNotSupported, now);
+                return self.refuse(id, Rule::Qos2, &asked.path, DisconnectReasonCode::QoSNotSupported, now);
             }
             let filter = match acceptable(&limits, &asked.path) {
                 Ok(filter) => filter,
@@ -231,7 +234,7 @@ impl Broker {
             // "AWS IoT Core policy actions": a shared subscription is authorized by the filter within it.
             if !self.is_allowed(&client, "iot:Subscribe", "topicfilter", &filter.path) {
                 codes.push(failure(version, SubscribeReasonCode::NotAuthorized));
-                end = Some(("unauthorized_subscribe", asked.path.clone(), DisconnectReasonCode::NotAuthorized));
+                end = Some((Rule::UnauthorizedSubscribe, asked.path.clone(), DisconnectReasonCode::NotAuthorized));
                 continue;
             }
             let works_from = now + Duration::from_millis(self.config.faults.suback_delay_ms);
@@ -240,7 +243,7 @@ impl Broker {
             let subscription = Subscription { filter, qos, works_from };
             if session.subscriptions.len() >= limits.subscriptions && !session.subscriptions.contains_key(&asked.path) {
                 codes.push(failure(version, SubscribeReasonCode::QuotaExceeded));
-                end = Some(("subscriptions", asked.path.clone(), DisconnectReasonCode::QuotaExceeded));
+                end = Some((Rule::Subscriptions, asked.path.clone(), DisconnectReasonCode::QuotaExceeded));
                 continue;
             }
             self.report.peak("subscriptions", session.subscriptions.len() + 1);
@@ -283,7 +286,7 @@ impl Broker {
         let asked = offer.connect.keep_alive;
         let keep_alive = limits.keep_alive(asked);
         if keep_alive != asked {
-            self.report.rejection("keep_alive", &client, &format!("{asked} s was asked for, {keep_alive} s holds"));
+            self.report.rejection(Rule::KeepAlive, &client, &format!("{asked} s was asked for, {keep_alive} s holds"));
         }
         let former = self.sessions.get(&client).and_then(|session| session.connection);
         if let Some(former) = former {
@@ -349,37 +352,37 @@ impl Broker {
         peer: &Peer,
         offer: &Offer,
         now: Duration,
-    ) -> Result<(), (&'static str, String, ConnectReturnCode)> {
+    ) -> Result<(), (Rule, String, ConnectReturnCode)> {
         let limits = &self.config.limits;
         // Quotas "Client ID size" and "Restricted client ID prefix": `$` is reserved.
         if client.is_empty() || client.len() > limits.client_id_bytes || client.starts_with('$') {
             let why = format!("a client id of {} bytes, or one that begins with $", client.len());
-            return Err(("client_id", why, ConnectReturnCode::ClientIdentifierNotValid));
+            return Err((Rule::ClientId, why, ConnectReturnCode::ClientIdentifierNotValid));
         }
         let interval = Duration::from_millis(limits.connect_interval_ms);
         if let Some(before) = self.connects.insert(client.to_owned(), now).filter(|before| now - *before < interval) {
             let why = format!("the last CONNECT was {} ms ago", (now - before).as_millis());
-            return Err(("connect_rate", why, ConnectReturnCode::QuotaExceeded));
+            return Err((Rule::ConnectRate, why, ConnectReturnCode::QuotaExceeded));
         }
         if peer.is_custom {
             let authorizer = self.config.authorizer.as_ref().ok_or_else(|| "there is no custom authorizer".to_owned());
             if let Err(why) = authorizer.and_then(|authorizer| authorizer.check(offer.login.as_ref())) {
-                return Err(("custom_authorizer", why, ConnectReturnCode::NotAuthorized));
+                return Err((Rule::CustomAuthorizer, why, ConnectReturnCode::NotAuthorized));
             }
         }
         if !self.is_allowed(client, "iot:Connect", "client", client) {
-            return Err(("unauthorized_connect", client.to_owned(), ConnectReturnCode::NotAuthorized));
+            return Err((Rule::UnauthorizedConnect, client.to_owned(), ConnectReturnCode::NotAuthorized));
         }
         let Some(will) = &offer.will else { return Ok(()) };
         let topic = String::from_utf8_lossy(&will.topic);
         if will.qos == QoS::ExactlyOnce {
-            return Err(("qos_2", format!("a will for {topic}"), ConnectReturnCode::QoSNotSupported));
+            return Err((Rule::Qos2, format!("a will for {topic}"), ConnectReturnCode::QoSNotSupported));
         }
         if !is_name(&topic) || is_reserved(&topic) || self.config.limits.topic(&topic).is_err() {
-            return Err(("will_topic", topic.into(), ConnectReturnCode::TopicNameInvalid));
+            return Err((Rule::WillTopic, topic.into(), ConnectReturnCode::TopicNameInvalid));
         }
         if !self.is_allowed(client, "iot:Publish", "topic", &topic) {
-            return Err(("unauthorized_will", topic.into(), ConnectReturnCode::NotAuthorized));
+            return Err((Rule::UnauthorizedWill, topic.into(), ConnectReturnCode::NotAuthorized));
         }
         Ok(())
     }
@@ -413,7 +416,7 @@ impl Broker {
     pub(crate) fn refuse(
         &mut self,
         id: ConnectionId,
-        rule: &'static str,
+        rule: Rule,
         why: &str,
         code: DisconnectReasonCode,
         now: Duration,
@@ -489,10 +492,10 @@ impl Offer {
 }
 
 /// The filter, or the rule that it breaks.
-fn acceptable(limits: &crate::limits::Limits, text: &str) -> Result<Filter, &'static str> {
-    let filter = Filter::parse(text).ok_or("topic_filter")?;
+fn acceptable(limits: &crate::limits::Limits, text: &str) -> Result<Filter, Rule> {
+    let filter = Filter::parse(text).ok_or(Rule::TopicFilter)?;
     if is_reserved(&filter.path) {
-        return Err("reserved_topic");
+        return Err(Rule::ReservedTopic);
     }
     limits.topic(&filter.path).map(|()| filter)
 }

@@ -11,11 +11,12 @@ use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509NameBuilder, X509};
 
-/// Writes `ca.pem`, and `server`, `client` and `stranger`, each with `.pem` and `.key`. They are good for a day.
+/// Makes the folder if it is not there, and writes `ca.pem`, and `server`, `client` and `stranger`, each with `.pem` and `.key`. They are good for a day.
 ///
 /// # Errors
 /// In words, when a file cannot be written.
 pub fn write(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let told = |error: ErrorStack| error.to_string();
     let put = |name: String, pem: Vec<u8>| {
         let path = folder.join(name);

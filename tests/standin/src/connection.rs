@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::broker::{Input, Output};
 use crate::codec::{self, Version};
 use crate::limits::Pace;
+use crate::rules::Rule;
 use crate::server::Hub;
 use crate::session::Peer;
 
@@ -48,7 +49,7 @@ async fn read<S: AsyncRead>(stream: &mut std::pin::Pin<&mut ReadHalf<S>>, id: u6
                 let wait = pace.spend(hub.now(), count);
                 if !wait.is_zero() {
                     if !std::mem::replace(&mut is_told, true) {
-                        hub.report.rejection("throughput_in", "", "more than the bytes of a second");
+                        hub.report.rejection(Rule::ThroughputIn, "", "more than the bytes of a second");
                     }
                     sleep(wait).await;
                 }
@@ -65,7 +66,7 @@ async fn read<S: AsyncRead>(stream: &mut std::pin::Pin<&mut ReadHalf<S>>, id: u6
         }
         // "AWS IoT differences from MQTT specifications": before anything else, "the client must wait for the CONNACK".
         if is_first && version.is_some() && !buffer.is_empty() {
-            hub.tell(id, Input::Refused("before_connack", "a packet came before the CONNACK was sent".into()));
+            hub.tell(id, Input::Refused(Rule::BeforeConnack, "a packet came before the CONNACK was sent".into()));
             return std::future::pending().await;
         }
     }
@@ -76,8 +77,8 @@ fn decode(
     known: &mut Option<Version>,
     buffer: &mut BytesMut,
     mut take: impl FnMut(Version, codec::Packet),
-) -> Result<(), (&'static str, String)> {
-    let malformed = |why| ("malformed", why);
+) -> Result<(), (Rule, String)> {
+    let malformed = |why| (Rule::Malformed, why);
     loop {
         if buffer.is_empty() {
             return Ok(());

@@ -8,6 +8,7 @@ use rumqttd::protocol::{self, DisconnectReasonCode, PubAck, PubAckReason, Publis
 
 use crate::broker::{Broker, Due};
 use crate::codec::{Packet, Publish, Version};
+use crate::rules::{Loss, Rule};
 use crate::session::{ConnectionId, Message};
 use crate::topic::{is_name, is_reserved};
 
@@ -21,11 +22,11 @@ impl Broker {
         let limits = self.config.limits.clone();
         // "MQTT Quality of Service (QoS) options": level 2 is not supported.
         if publish.qos > 1 {
-            return self.refuse(id, "qos_2", "a publish with QoS 2", DisconnectReasonCode::QoSNotSupported, now);
+            return self.refuse(id, Rule::Qos2, "a publish with QoS 2", DisconnectReasonCode::QoSNotSupported, now);
         }
         let alias = publish.properties.as_ref().and_then(|properties| properties.topic_alias);
         if alias.is_some_and(|alias| alias == 0 || alias > limits.topic_aliases) {
-            return self.refuse(id, "topic_alias", "a topic alias", DisconnectReasonCode::TopicAliasInvalid, now);
+            return self.refuse(id, Rule::TopicAlias, "a topic alias", DisconnectReasonCode::TopicAliasInvalid, now);
         }
         let topic = match alias {
             Some(alias) if publish.topic.is_empty() => connection.aliases.get(&alias).cloned().unwrap_or_default(),
@@ -46,7 +47,7 @@ impl Broker {
             || (version == Version::V5 && publish.wire_bytes() > limits.packet_bytes as usize)
         {
             let why = format!("{} bytes of payload for {topic}", publish.payload.len());
-            return self.refuse(id, "payload_size", &why, DisconnectReasonCode::PacketTooLarge, now);
+            return self.refuse(id, Rule::PayloadSize, &why, DisconnectReasonCode::PacketTooLarge, now);
         }
         if !self.accept_rate(id, &publish, &topic, now) {
             return;
@@ -57,7 +58,7 @@ impl Broker {
             if publish.qos == 1 && version == Version::V5 {
                 self.puback(id, publish.id, PubAckReason::NotAuthorized);
             }
-            return self.refuse(id, "unauthorized_publish", &topic, DisconnectReasonCode::NotAuthorized, now);
+            return self.refuse(id, Rule::UnauthorizedPublish, &topic, DisconnectReasonCode::NotAuthorized, now);
         }
         self.report.count("publishes");
         if publish.qos == 1 {
@@ -80,10 +81,10 @@ impl Broker {
             if connection.unacknowledged.len() >= limits.unacknowledged_in {
                 let why = format!("{} publishes are not acknowledged yet", connection.unacknowledged.len());
                 if version == Version::V5 {
-                    self.refuse(id, "unacknowledged_in", &why, DisconnectReasonCode::ReceiveMaximumExceeded, now);
+                    self.refuse(id, Rule::UnacknowledgedIn, &why, DisconnectReasonCode::ReceiveMaximumExceeded, now);
                 } else {
                     // "no new publish requests are accepted from this client until a PUBACK message is returned".
-                    self.report.rejection("unacknowledged_in", &client, &why);
+                    self.report.rejection(Rule::UnacknowledgedIn, &client, &why);
                 }
                 return false;
             }
@@ -92,7 +93,7 @@ impl Broker {
             self.report.peak("unacknowledged_in", connection.unacknowledged.len());
         }
         if connection.inbound.admit(now, limits.publishes_per_second).is_err() {
-            self.report.rejection("inbound_rate", &client, topic);
+            self.report.rejection(Rule::InboundRate, &client, topic);
             if publish.qos == 1 && version == Version::V5 && self.config.faults.puback_when_throttled {
                 connection.unacknowledged.remove(&publish.id);
                 self.puback(id, publish.id, PubAckReason::QuotaExceeded);
@@ -178,32 +179,32 @@ impl Broker {
     pub(crate) fn deliver(&mut self, client: &str, number: u64, message: Message, now: Duration) {
         let limits = &self.config.limits;
         let Some(session) = self.sessions.get_mut(client).filter(|session| session.number == number) else {
-            return self.report.loss("session_gone");
+            return self.report.loss(Loss::SessionGone);
         };
         let connection = session.connection.and_then(|id| Some((id, self.connections.get_mut(&id)?)));
         let Some((id, connection)) = connection else {
             if message.qos == 0 || session.stored.len() >= limits.stored {
-                return self.report.loss("offline");
+                return self.report.loss(Loss::Offline);
             }
             return session.stored.push_back(message);
         };
         if message.qos == 1 && session.in_flight.len() >= connection.receive_maximum {
             if session.waiting.len() >= limits.waiting_out {
-                return self.report.loss("too_many_waiting");
+                return self.report.loss(Loss::TooManyWaiting);
             }
             return session.waiting.push_back(message);
         }
         if let Err(room) = connection.outbound.admit(now, limits.publishes_per_second) {
             // Stricter than a broker need be: its publisher was told that it is accepted.
             if message.qos == 0 || self.config.faults.drop_above_rate {
-                return self.report.loss("outbound_rate");
+                return self.report.loss(Loss::OutboundRate);
             }
             return self.later(room, Due::Deliver { client: client.to_owned(), session: number, message });
         }
         self.report.peak("publishes_out_per_second", connection.outbound.peak);
         // "AWS IoT Core policy actions": iot:Receive is checked "every time a message is delivered to a client".
         if !self.is_allowed(client, "iot:Receive", "topic", &message.topic) {
-            return self.report.loss("unauthorized_receive");
+            return self.report.loss(Loss::UnauthorizedReceive);
         }
         let session = self.sessions.get_mut(client).expect("it was just seen");
         let packet_id = if message.qos == 0 { 0 } else { session.next_id() };
@@ -249,13 +250,13 @@ impl Broker {
 }
 
 /// The topic, or the rule that it breaks.
-fn acceptable(limits: &crate::limits::Limits, topic: &[u8]) -> Result<String, &'static str> {
-    let topic = std::str::from_utf8(topic).map_err(|_| "topic_name")?;
+fn acceptable(limits: &crate::limits::Limits, topic: &[u8]) -> Result<String, Rule> {
+    let topic = std::str::from_utf8(topic).map_err(|_| Rule::TopicName)?;
     if !is_name(topic) {
-        return Err("topic_name");
+        return Err(Rule::TopicName);
     }
     if is_reserved(topic) {
-        return Err("reserved_topic");
+        return Err(Rule::ReservedTopic);
     }
     limits.topic(topic).map(|()| topic.to_owned())
 }

@@ -12,6 +12,7 @@ mod limits;
 mod listen;
 mod policy;
 mod report;
+pub mod rules;
 mod server;
 mod session;
 mod sigv4;

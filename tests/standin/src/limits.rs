@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::rules::Rule;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -85,12 +87,12 @@ impl Limits {
     }
 
     /// Is this topic or filter within the size and the depth? What it broke, otherwise.
-    pub fn topic(&self, topic: &str) -> Result<(), &'static str> {
+    pub fn topic(&self, topic: &str) -> Result<(), Rule> {
         if topic.len() > self.topic_bytes {
-            return Err("topic_size");
+            return Err(Rule::TopicSize);
         }
         if topic.matches('/').count() > self.topic_slashes {
-            return Err("topic_slashes");
+            return Err(Rule::TopicSlashes);
         }
         Ok(())
     }
@@ -193,8 +195,8 @@ mod tests {
     fn topics_are_limited_in_bytes_and_in_slashes() {
         let limits = Limits::default();
         assert_eq!(limits.topic(&"ä".repeat(128)), Ok(()));
-        assert_eq!(limits.topic(&("ä".repeat(128) + "a")), Err("topic_size"));
+        assert_eq!(limits.topic(&("ä".repeat(128) + "a")), Err(Rule::TopicSize));
         assert_eq!(limits.topic("1/2/3/4/5/6/7/8"), Ok(()));
-        assert_eq!(limits.topic("1/2/3/4/5/6/7/8/9"), Err("topic_slashes"));
+        assert_eq!(limits.topic("1/2/3/4/5/6/7/8/9"), Err(Rule::TopicSlashes));
     }
 }

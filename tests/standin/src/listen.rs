@@ -12,6 +12,7 @@ use tokio_openssl::SslStream;
 
 use crate::config::{Config, Listener};
 use crate::connection;
+use crate::rules::Rule;
 use crate::server::Hub;
 use crate::session::Peer;
 use crate::tls::{self, ALPN_CUSTOM, ALPN_MTLS};
@@ -90,11 +91,11 @@ async fn handshake(stream: TcpStream, acceptor: &SslAcceptor, hub: &Hub) -> Opti
     match timeout(HANDSHAKE, Pin::new(&mut stream).accept()).await {
         Ok(Ok(())) => Some(stream),
         Ok(Err(error)) => {
-            hub.report.rejection("tls_handshake", "", &error.to_string());
+            hub.report.rejection(Rule::TlsHandshake, "", &error.to_string());
             None
         }
         Err(_) => {
-            hub.report.rejection("tls_handshake", "", "it took too long");
+            hub.report.rejection(Rule::TlsHandshake, "", "it took too long");
             None
         }
     }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{json, Value};
 
+use crate::rules::{Loss, Rule};
+
 pub struct Report {
     inner: Mutex<Inner>,
 }
@@ -32,10 +34,10 @@ impl Report {
         Ok(Report { inner: Mutex::new(Inner { out, rejections, losses, counts, peaks }) })
     }
 
-    pub fn rejection(&self, rule: &'static str, client: &str, detail: &str) {
+    pub fn rejection(&self, rule: Rule, client: &str, detail: &str) {
         let mut inner = self.lock();
-        *inner.rejections.entry(rule).or_default() += 1;
-        let line = json!({"rejection": rule, "client": client, "detail": detail});
+        *inner.rejections.entry(rule.name()).or_default() += 1;
+        let line = json!({"rejection": rule.name(), "client": client, "detail": detail});
         inner.write(&line);
     }
 
@@ -47,8 +49,8 @@ impl Report {
         self.lock().write(&json!({"signed": pairs.join("&")}));
     }
 
-    pub fn loss(&self, why: &'static str) {
-        *self.lock().losses.entry(why).or_default() += 1;
+    pub fn loss(&self, why: Loss) {
+        *self.lock().losses.entry(why.name()).or_default() += 1;
     }
 
     pub fn count(&self, what: &'static str) {

@@ -13,6 +13,7 @@ use openssl::x509::X509;
 
 use crate::config;
 use crate::report::Report;
+use crate::rules::Rule;
 
 /// MQTT with a client certificate.
 pub const ALPN_MTLS: &[u8] = b"x-amzn-mqtt-ca";
@@ -63,7 +64,7 @@ fn builder(config: &config::Tls, report: Arc<Report>) -> Result<SslAcceptorBuild
     builder.set_servername_callback(move |ssl, _| match ssl.servername(NameType::HOST_NAME) {
         Some(_) => Ok(()),
         None => {
-            report.rejection("no_sni", "", "a TLS connection without a server name");
+            report.rejection(Rule::NoSni, "", "a TLS connection without a server name");
             Err(SniError::ALERT_FATAL)
         }
     });

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::WebSocketStream;
 
 use crate::config::Credentials;
+use crate::rules::Rule;
 use crate::server::Hub;
 use crate::session::Peer;
 use crate::{connection, sigv4};
@@ -59,21 +60,21 @@ impl Callback for Check<'_> {
 }
 
 impl Gate {
-    fn judge(&self, request: &Request) -> Result<(), (&'static str, String)> {
+    fn judge(&self, request: &Request) -> Result<(), (Rule, String)> {
         let wanted = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
         let mut names = wanted.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
         if !names.any(|name| name.trim() == PROTOCOL) {
-            return Err(("websocket_protocol", "Sec-WebSocket-Protocol is not mqtt".into()));
+            return Err((Rule::WebsocketProtocol, "Sec-WebSocket-Protocol is not mqtt".into()));
         }
         if request.uri().path() != "/mqtt" {
-            return Err(("websocket_path", format!("the path is {}, not /mqtt", request.uri().path())));
+            return Err((Rule::WebsocketPath, format!("the path is {}, not /mqtt", request.uri().path())));
         }
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let url = request.uri().path_and_query().map_or("", |url| url.as_str());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let mut outcome = Err(("sigv4", "no credentials are configured".to_owned()));
+        let mut outcome = Err((Rule::Sigv4, "no credentials are configured".to_owned()));
         for credentials in &self.credentials {
-            outcome = sigv4::verify(credentials, &self.region, url, host, now).map_err(|why| ("sigv4", why));
+            outcome = sigv4::verify(credentials, &self.region, url, host, now).map_err(|why| (Rule::Sigv4, why));
             if outcome.is_ok() {
                 break;
             }

@@ -129,6 +129,21 @@ fn a_client_certificate_of_the_authority_is_needed() {
 }
 
 #[test]
+fn the_example_of_the_readme_works() {
+    let readme = include_str!("../README.md");
+    let config = readme.split_once("    echo '").and_then(|(_, rest)| rest.split_once("' >")).expect("the example").0;
+    let outer = common::folder();
+    let folder = outer.join("not/there/yet");
+    let config = config.replace("/tmp/aws", folder.to_str().unwrap()).replace("8883", "0");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aws-standin"));
+    let written = command.arg("--certificates").arg(&folder).output().unwrap();
+    assert!(written.status.success(), "{written:?}");
+    let standin = Standin::start(outer, serde_json::from_str(&config).unwrap());
+    let way = Way { certificate: Some("client"), ..Way::new("mtls") };
+    assert!(works(way.client(&standin, &folder, None)));
+}
+
+#[test]
 fn a_connection_without_a_server_name_is_refused() {
     let (standin, folder) = standin();
     for port in ["mtls", "alpn"] {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::protocol::{
-    self, Connect, ConnectProperties, Filter, Login, PubAck, PubAckReason, QoS, RetainForwardRule, Subscribe,
+    self, Connect, ConnectProperties, Filter, LastWill, Login, PubAck, PubAckReason, QoS, RetainForwardRule, Subscribe,
 };
 use serde_json::{json, Value};
 use unstale_standin::codec::{self, Packet, Publish, Version};
@@ -123,6 +123,20 @@ impl Standin {
     pub fn offer(&self, version: Version, id: &str, keep_alive: u16) -> Client {
         let mut client = Client::new(Box::new(self.socket()), version);
         client.send_connect(id, keep_alive, true, None);
+        client
+    }
+
+    /// A CONNECT with a will for this topic, of QoS 1; its answer is not awaited.
+    pub fn offer_will(&self, version: Version, id: &str, topic: &str) -> Client {
+        let will = LastWill {
+            topic: Bytes::copy_from_slice(topic.as_bytes()),
+            message: Bytes::from_static(b"x"),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        };
+        let connect = Connect { keep_alive: 60, client_id: id.into(), clean_session: true };
+        let mut client = Client::new(Box::new(self.socket()), version);
+        client.send(Packet::Other(protocol::Packet::Connect(connect, None, Some(will), None, None)));
         client
     }
 
@@ -300,6 +314,18 @@ impl Client {
 
     pub fn send_puback(&mut self, id: u16) {
         self.send(Packet::Other(protocol::Packet::PubAck(PubAck { pkid: id, reason: PubAckReason::Success }, None)));
+    }
+
+    /// Whatever was sent before is handled when this returns, and what it led to has come.
+    pub fn ping(&mut self) {
+        self.send_raw(&[0xc0, 0]);
+        self.next_of(13, SOON).expect("a PINGRESP");
+    }
+
+    /// All of this kind that have come by now.
+    pub fn all_of(&mut self, kind: u8) -> Vec<Frame> {
+        self.ping();
+        std::iter::from_fn(|| self.next_of(kind, Duration::ZERO)).collect()
     }
 
     /// The next packet of this kind; others are kept. Messages are acknowledged.
