@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Switches off one mechanism of the promise at a time, and shows which scenario of the simulation notices.
+"""Switches off one mechanism of the promise at a time, and shows which scenario of the simulation, or which unit test, notices.
 
     tests/sim/mutants.py                 all; the table goes to stdout and, as Markdown, to docs/mutants.md
     tests/sim/mutants.py fence holes     only these
-    tests/sim/mutants.py --check         only whether the places are still there
+    tests/sim/mutants.py --check         only whether places, tests and the names in docs/guarantee.md are still there
 
-Each mutant is a copy of the core with one place changed, built against the same dependencies. A mutant that no scenario
-notices fails: then the mechanism is not needed, or the simulation does not test it. The last line is `N passed, N failed`.
+Each mutant is a copy of the core with one place changed, built against the same dependencies. The simulation judges it, or, where
+UNIT_TESTS names a test, that test. A mutant that nothing notices fails: then the mechanism is not needed, or not tested.
+The last line is `N passed, N failed`.
 """
 
 # Lines of the source are quoted as they stand there.
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPY = ROOT / "target" / "mutants"
 TABLE = ROOT / "docs" / "mutants.md"
+GUARANTEE = ROOT / "docs" / "guarantee.md"
 SECONDS = 600
 
 # name, mechanism, file, what stands there, what the mutant has instead
@@ -97,14 +99,17 @@ MUTANTS = [
      "                    topic.granted_at = now;\n                    topic.proofs.heard(self.prober.next_counter());\n"),
     ("input-meanwhile", "An input that comes while a derived entry is loaded counts for its age (decision 7)",
      "core/src/fill.rs", "        book.arrived(key, age);\n", ""),
+    ("suspension", "A suspension is doubt (rules 5 and 9)",
+     "core/src/link/session.rs", "            if suspended > self.suspended {", "            if suspended > self.suspended && now == 0 {"),
     ("tombstones", "A version lower than the newest invalidated is refused",
      "core/src/fill.rs", "self.tombstones.get(key).is_some_and(|newest| version < newest)", "self.tombstones.get(key).is_some_and(|newest| version == newest && version == 0)"),
     ("wait-for", "`wait_for` of a number that was missed raises the floor (rule 10)",
      "core/src/link/topic.rs", "                    self.target.clear(now);\n", ""),
 ]
 
-# No scenario notices these alone, since other mechanisms find the same losses in time; unit tests hold them.
+# No scenario notices these alone, since other mechanisms find the same losses in time; unit tests hold them, which are run on the mutant.
 UNIT_TESTS = {
+    "suspension": "a_suspension_is_doubt_once_within_a_tenth_of_a_second_of_waking",
     "input-meanwhile": "an_input_that_came_and_went_while_a_load_ran_makes_its_value_no_younger",
     "second-bye": "bye_is_said_once_more_after_a_quarter_of_the_bound",
     "introduction": "a_newcomer_of_a_larger_bound_is_told_the_smaller_one_unless_somebody_else_does",
@@ -129,9 +134,20 @@ def copy():
     shutil.copy(ROOT / "Cargo.lock", COPY)
 
 
-def build():
-    command = ["cargo", "build", "--release", "--offline", "--quiet", "-p", "unstale-sim", "--target-dir", str(COPY / "target")]
+def cargo(command, *arguments):
+    command = ["cargo", command, "--release", "--offline", "--quiet", "--target-dir", str(COPY / "target"), *arguments]
     return subprocess.run(command, cwd=COPY, capture_output=True, text=True)
+
+
+def build():
+    return cargo("build", "-p", "unstale-sim")
+
+
+def unit_tests(names):
+    """How each of these ended: "ok" or "FAILED"; and all that was said."""
+    done = cargo("test", "-p", "unstale", "--lib", "--", "--format=pretty", *names)
+    ends = re.findall(r"^test (?:\w+::)*(\w+) \.\.\. (ok|FAILED)$", done.stdout, re.MULTILINE)
+    return {name: how for name, how in ends if name in names}, done.stdout + done.stderr
 
 
 def simulate():
@@ -143,9 +159,48 @@ def simulate():
 
 
 def missing(chosen):
-    """What a mutant wants to change and cannot find."""
+    """What a mutant wants to change, or a table names, and cannot find."""
     texts = {file: (ROOT / file).read_text() for _, _, file, *_ in chosen}
-    return [f"{name}: {file} has no {old!r} any more" for name, _, file, *changes in chosen for old in changes[::2] if old not in texts[file]]
+    wrong = [f"{name}: {file} has no {old!r} any more" for name, _, file, *changes in chosen for old in changes[::2] if old not in texts[file]]
+    tests = functions_under_test()
+    wrong += [f"{name}: no unit test is named {test}" for name, test in UNIT_TESTS.items() if test not in tests]
+    return wrong + wrong_in_guarantee(tests)
+
+
+def functions_under_test():
+    """The names of all tests of the core."""
+    sources = "\n".join(path.read_text() for folder in ("src", "tests") for path in (ROOT / "core" / folder).rglob("*.rs"))
+    return set(re.findall(r"#\[(?:tokio::)?test[^\]]*\]\n(?: *#.*\n)* *(?:async )?fn (\w+)", sources))
+
+
+def wrong_in_guarantee(tests):
+    """Every mechanism of docs/guarantee.md names what fails without it, and every mutant is named there."""
+    head = "| mechanism | what would happen without it | what fails then |\n|---|---|---|\n"
+    rows = GUARANTEE.read_text().partition(head)[2].partition("\n\n")[0].splitlines()
+    mutants = {name for name, *_ in MUTANTS}
+    wrong, seen = ([] if rows else ["docs/guarantee.md: no table of the mechanisms"]), set()
+    for row in rows:
+        cells = row.strip("| ").split(" | ")
+        names = set(re.findall(r"`([\w-]+)`", cells[-1]))
+        seen |= names
+        if len(cells) != 3 or not names:
+            wrong.append(f"docs/guarantee.md: nothing is named in {row!r}")
+        wrong += [f"docs/guarantee.md: {name} is neither a mutant nor a test" for name in sorted(names - mutants - tests)]
+    return wrong + [f"docs/guarantee.md: the mutant {name} is not named" for name in sorted(mutants - seen) if rows]
+
+
+def judge(name):
+    """What notices the mutant that is in the copy now: a scenario, its seed, what it sees; or a unit test. None: nothing does."""
+    if test := UNIT_TESTS.get(name):
+        ends, output = unit_tests({test})
+        if test not in ends:
+            sys.exit(f"{name}: {test} did not run:\n{output}")
+        return ("unit test", "", f"`{test}` fails") if ends[test] == "FAILED" else None
+    built = build()
+    if built.returncode:
+        sys.exit(f"{name} does not compile:\n{built.stderr}")
+    found, _ = simulate()
+    return found[0] if found else None
 
 
 def main():
@@ -168,6 +223,10 @@ def main():
     found, output = simulate()
     if found:
         sys.exit(f"the simulation fails without a mutant:\n{output}")
+    tests = {UNIT_TESTS[name] for name, *_ in chosen if name in UNIT_TESTS}
+    ends, output = unit_tests(tests) if tests else ({}, "")
+    if ends != dict.fromkeys(tests, "ok"):
+        sys.exit(f"without a mutant the unit tests fail:\n{output}")
     rows, failed = [], 0
     for name, mechanism, file, *changes in chosen:
         path = COPY / file
@@ -176,15 +235,12 @@ def main():
         for old, new in zip(changes[::2], changes[1::2]):
             text = text.replace(old, new)
         path.write_text(text)
-        built = build()
-        if built.returncode:
-            sys.exit(f"{name} does not compile:\n{built.stderr}")
-        found, output = simulate()
+        noticed = judge(name)
         path.write_text(original)
-        failed += not found
-        scenario, seed, what = found[0] if found else ("NOTHING", 0, "not noticed")
-        print(f"{name:<22}{scenario:<18}seed {seed:<5}{what}", flush=True)
-        rows.append((name, mechanism, scenario, seed, what))
+        failed += noticed is None
+        where, seed, what = noticed or ("NOTHING", "", "not noticed")
+        print(f"{name:<22}{where:<18}{f'seed {seed}' if seed else '':<10}{what}", flush=True)
+        rows.append((name, mechanism, where, seed, what))
     if len(chosen) == len(MUTANTS):
         write(rows)
     print(f"{len(rows) - failed} passed, {failed} failed")
@@ -196,16 +252,15 @@ def write(rows):
         "# What fails without each mechanism",
         "",
         "Made by `make mutants`: each row is the real core with one mechanism switched off, and the first run of the simulation",
-        "(`tests/sim`) in which a read then breaks the promise. Without a mutant the same runs find nothing.",
+        "(`tests/sim`) in which a read then breaks the promise, or, where no scenario notices alone, the unit test that fails. Without a mutant",
+        "the same runs and tests find nothing.",
         "",
         "| mutant | mechanism | noticed by | seed | what it sees |",
         "|---|---|---|---|---|",
     ]
-    for name, mechanism, scenario, seed, what in rows:
-        if scenario == "NOTHING":
-            text.append(f"| `{name}` | {mechanism} | no scenario alone | | unit test: `{UNIT_TESTS.get(name, 'none')}` |")
-        else:
-            text.append(f"| `{name}` | {mechanism} | `{scenario}` | {seed} | {what} |")
+    for name, mechanism, where, seed, what in rows:
+        where = where if where == "unit test" else f"`{where}`"
+        text.append(f"| `{name}` | {mechanism} | {where} | {seed} | {what} |".replace("|  |", "| |"))
     TABLE.write_text("\n".join(text) + "\n")
 
 

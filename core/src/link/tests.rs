@@ -361,6 +361,26 @@ fn refusals_never_become_a_hot_loop() {
 }
 
 #[test]
+fn a_suspension_is_doubt_once_within_a_tenth_of_a_second_of_waking() {
+    let mut rig = Rig::new(Broker::Healthy);
+    rig.run(20 * S);
+    let (cache, epoch) = (rig.cache.clone(), rig.cache.freshness.epoch());
+    assert!(cache.loads("k", rig.now));
+    let asleep = 3 * S;
+    rig.now += asleep;
+    let woke = rig.now;
+    while cache.doubts("suspended") == 0 && rig.now <= woke + 100 * MS {
+        rig.session.tick(rig.now, || asleep);
+        rig.now += MS;
+    }
+    assert_eq!((cache.doubts("suspended"), cache.freshness.epoch()), (1, epoch + 1));
+    assert!(cache.has("k", rig.now), "by its age");
+    rig.now += S;
+    rig.session.tick(rig.now, || asleep);
+    assert_eq!(cache.doubts("suspended"), 1, "of the same sleep");
+}
+
+#[test]
 fn bye_is_said_once_more_after_a_quarter_of_the_bound() {
     let mut rig = Rig::new(Broker::Healthy);
     rig.run(S);
