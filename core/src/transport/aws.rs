@@ -5,6 +5,7 @@
 
 mod credentials;
 mod metadata;
+mod process;
 mod profile;
 mod sigv4;
 

@@ -3,7 +3,7 @@
 //! temporary ones need no clock here.
 //!
 //! The `aws-config` crate would do this and more, with an HTTP client, a second TLS library and some two hundred crates
-//! (see `docs/decisions/0009-aws-credentials.md`); what it would add, `credential_process` brings in.
+//! (see `docs/decisions/0009-aws-iot.md`); what it would add, `credential_process` brings in.
 
 use std::fmt;
 use std::time::Instant;

@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Instant;
 
-use super::credentials::{failed, from_json, Credentials, Sources};
+use super::credentials::{failed, Credentials, Sources};
+use super::process;
 use crate::error::Result;
 
 type Settings = HashMap<String, String>;
@@ -21,7 +18,7 @@ pub(super) fn credentials(sources: &Sources<'_>) -> Result<Option<Credentials>> 
         return Ok(Some(Credentials { access_key_id, secret_access_key, session_token: get("aws_session_token") }));
     }
     if let Some(command) = settings.get("credential_process") {
-        return run(command, sources.deadline).map(Some);
+        return process::run(command, sources.deadline).map(Some);
     }
     if let Some(key) = ["sso_session", "sso_start_url", "role_arn", "web_identity_token_file"]
         .iter()
@@ -93,42 +90,11 @@ fn section(text: &str, name: &str, is_config: bool) -> Settings {
     settings
 }
 
-/// Runs the program that the profile names, and reads what it prints ("Process credential provider").
-fn run(command: &str, deadline: Instant) -> Result<Credentials> {
-    let bad = |why: &dyn std::fmt::Display| failed(format_args!("`credential_process` {why}; run it by hand to see"));
-    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-    let mut child = Command::new(shell)
-        .args([flag, command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| bad(&e))?;
-    let mut output = child.stdout.take();
-    let (printed, text) = mpsc::channel();
-    let reader = thread::Builder::new().name("unstale-aws".into()).spawn(move || {
-        let mut text = String::new();
-        let read = output.as_mut().map(|output| std::io::Read::read_to_string(output, &mut text));
-        let _ = printed.send(read.is_some_and(|read| read.is_ok()).then_some(text));
-    });
-    let text = reader.ok().and_then(|_| text.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok());
-    if text.is_none() {
-        let _ = child.kill();
-    }
-    let ended = child.wait().map_err(|e| bad(&e))?;
-    match text.flatten() {
-        None => Err(bad(&"printed nothing in time")),
-        Some(_) if !ended.success() => Err(bad(&format_args!("failed ({ended})"))),
-        Some(text) => from_json(&text, "SessionToken")
-            .ok_or_else(|| bad(&"did not print JSON with AccessKeyId and SecretAccessKey")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::AwsConfig;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// Files of its own for each test.
     fn files(test: &str, credentials: &str, config: &str) -> [(String, String); 2] {
@@ -144,9 +110,18 @@ mod tests {
     }
 
     fn look<T>(vars: &[(String, String)], profile: Option<&str>, f: impl FnOnce(&Sources<'_>) -> T) -> T {
+        look_for(Duration::from_secs(5), vars, profile, f)
+    }
+
+    fn look_for<T>(
+        limit: Duration,
+        vars: &[(String, String)],
+        profile: Option<&str>,
+        f: impl FnOnce(&Sources<'_>) -> T,
+    ) -> T {
         let options = AwsConfig { profile: profile.map(str::to_owned), ..AwsConfig::default() };
         let variable = |name: &str| vars.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-        f(&Sources { options: &options, variable: &variable, deadline: Instant::now() + Duration::from_secs(5) })
+        f(&Sources { options: &options, variable: &variable, deadline: Instant::now() + limit })
     }
 
     #[test]
@@ -187,6 +162,33 @@ sso_session = x
         for (profile, names) in [("bad", "exit status: 3"), ("odd", "AccessKeyId"), ("sso", "export-credentials")] {
             let error = look(&vars, Some(profile), |s| credentials(s).unwrap_err());
             assert!(error.message().contains(names), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_program_that_does_not_end_in_time_is_ended_with_all_that_it_started() {
+        let notes = std::env::temp_dir().join(format!("unstale-aws-{}-pids", std::process::id()));
+        let note = notes.display();
+        let config = format!(
+            "[profile deaf]\ncredential_process = exec >&-; sleep 31 & echo $! > {note}; wait\n\
+             [profile heir]\ncredential_process = sleep 31 & echo $! > {note}; wait\n\
+             [profile left]\ncredential_process = sleep 31 & echo $! > {note}\n"
+        );
+        let vars = files("hanging", "", &config);
+        for profile in ["deaf", "heir", "left"] {
+            let start = Instant::now();
+            let error = look_for(Duration::from_millis(700), &vars, Some(profile), |s| credentials(s).unwrap_err());
+            assert!(error.message().contains("in time"), "{profile}: {error}");
+            assert!(start.elapsed() < Duration::from_secs(15), "{profile}: {:?}", start.elapsed());
+            let pid = std::fs::read_to_string(&notes).unwrap();
+            // What has ended and was not waited for yet has no words left.
+            let runs = || std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|words| !words.is_empty());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while runs() {
+                assert!(Instant::now() < deadline, "{profile}: what the program started still runs");
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 
