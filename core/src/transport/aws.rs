@@ -102,8 +102,9 @@ impl Access {
     }
 
     fn region(&self, sources: &Sources<'_>) -> Result<String> {
-        let own = self.options.region.clone().or_else(|| aws_region(&self.host).map(str::to_owned));
-        let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| (sources.variable)(name));
+        let given = self.options.region.clone().filter(|region| !region.is_empty());
+        let own = given.or_else(|| aws_region(&self.host).map(str::to_owned));
+        let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| sources.set(name));
         own.or_else(environment).or_else(|| profile::region(sources)).ok_or_else(|| {
             Error::config(format!(
                 "the region of {} is not known: it is neither in the endpoint's name nor in AWS_REGION nor in the profile; set `aws.region`",
@@ -147,6 +148,33 @@ mod tests {
             name,
             "me?x-amz-customauthorizer-name=my%20auth&x-amz-customauthorizer-signature=x%2Fy%3D&tok=a%2Bb"
         );
+    #[test]
+    fn an_empty_region_is_none_wherever_it_stands() {
+        let folder = std::env::temp_dir().join(format!("unstale-region-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("config");
+        std::fs::write(&file, "[default]\nregion = eu-west-3\n[profile none]\nregion =\n").unwrap();
+        let look = |options: Value, names: &[(&str, &str)]| {
+            let config = ClientConfig::parse(
+                Some("awsiot://iot.example.com"),
+                options.as_object().unwrap().clone(),
+                Dialect::JSON,
+            );
+            let config = config.unwrap();
+            let access = Access::new(&config, &config.endpoint().unwrap());
+            let variable = |name: &str| match name {
+                "AWS_CONFIG_FILE" => Some(file.display().to_string()),
+                name => names.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string()),
+            };
+            access.region(&Sources { options: &access.options, variable: &variable, deadline: Instant::now() })
+        };
+        assert_eq!(look(json!({"aws": {"region": ""}}), &[]).unwrap(), "eu-west-3");
+        assert_eq!(look(json!({}), &[("AWS_REGION", "")]).unwrap(), "eu-west-3");
+        assert_eq!(look(json!({}), &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "r")]).unwrap(), "r");
+        let e = look(json!({"aws": {"profile": "none"}}), &[]).unwrap_err();
+        assert!(e.message().contains("set `aws.region`"), "{e}");
+    }
+
         let plain = access(443, json!({"username": "me", "password": "p"}));
         assert_eq!(plain.username(Some("me")).as_deref(), Some("me"));
     }

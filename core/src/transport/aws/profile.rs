@@ -44,7 +44,7 @@ pub(super) fn credentials(sources: &Sources<'_>) -> Result<Option<Credentials>> 
 
 /// The profile's region.
 pub(super) fn region(sources: &Sources<'_>) -> Option<String> {
-    settings(sources, &name(sources)).remove("region")
+    settings(sources, &name(sources)).remove("region").filter(|region| !region.is_empty())
 }
 
 fn name(sources: &Sources<'_>) -> String {
