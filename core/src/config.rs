@@ -8,7 +8,7 @@ pub(crate) mod aws;
 mod secret;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
@@ -204,7 +204,7 @@ impl<'de> Deserialize<'de> for MqttVersion {
 }
 
 /// TLS options.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// PEM file with the authorities to trust, instead of the system's.
@@ -215,6 +215,38 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
     /// Protocols to offer by ALPN.
     pub alpn: Vec<String>,
+}
+
+impl TlsConfig {
+    /// The options that name files.
+    fn files(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            ("tls.ca_file", self.ca_file.as_deref()),
+            ("tls.cert_file", self.cert_file.as_deref()),
+            ("tls.key_file", self.key_file.as_deref()),
+        ]
+    }
+}
+
+impl fmt::Debug for TlsConfig {
+    /// Paths are shown, but not a key that was given in the place of its path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("TlsConfig");
+        for (name, path) in self.files() {
+            let name = name.trim_start_matches("tls.");
+            match path {
+                Some(path) if is_content(path) => shown.field(name, &"***"),
+                path => shown.field(name, &path),
+            };
+        }
+        shown.field("alpn", &self.alpn).finish()
+    }
+}
+
+/// Whether this is what the file holds, not where it is.
+fn is_content(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.contains(['\n', '\r']) || text.contains("-----BEGIN")
 }
 
 impl Default for ClientConfig {
@@ -252,7 +284,7 @@ impl fmt::Debug for ClientConfig {
             .field("app", &self.app)
             .field("topic", &self.topic)
             .field("staleness_bound", &self.staleness_bound)
-            .field("username", &self.username)
+            .field("username", &self.username.as_deref().map(shown_user))
             .field("password", &self.password)
             .field("signing_key", &self.signing_key)
             .field("tls", &self.tls)
@@ -267,11 +299,24 @@ pub(crate) fn redacted(url: &str) -> String {
             if u.password().is_some() {
                 let _ = u.set_password(Some("***"));
             }
+            // A `?` in a user name is escaped in a URL.
+            if let Some((user, _)) = u.username().to_ascii_uppercase().split_once("%3F") {
+                let shown = format!("{}?***", &u.username()[..user.len()]);
+                let _ = u.set_username(&shown);
+            }
             u.set_query(None);
             u.set_fragment(None);
             u.to_string()
         }
         Err(_) => "(not a URL)".into(),
+    }
+}
+
+/// A user name, for messages: behind a `?` AWS's custom authorizers are told their token and its signature.
+pub(crate) fn shown_user(name: &str) -> String {
+    match name.split_once('?') {
+        Some((user, _)) => format!("{user}?***"),
+        None => name.to_owned(),
     }
 }
 
@@ -427,6 +472,13 @@ impl ClientConfig {
     /// # Errors
     /// `Config`, naming the option.
     pub fn validate(&self) -> Result<()> {
+        for (name, path) in self.tls.files() {
+            if path.is_some_and(is_content) {
+                return Err(Error::config(format!(
+                    "option `{name}` holds what belongs into a file; give the file's path, not its contents (they are not shown here)"
+                )));
+            }
+        }
         let endpoint = self.endpoint()?;
         range("staleness_bound", self.staleness_bound, MIN_STALENESS_BOUND, MAX_STALENESS_BOUND)?;
         range("connect_timeout", self.connect_timeout, Duration::from_millis(1), Duration::from_secs(600))?;
@@ -999,6 +1051,44 @@ mod tests {
         assert_eq!(redacted("mqtt://me:secret@h?password=secret#secret"), "mqtt://me:***@h");
         let both = client(Some("mqtt://me@h?password=secret"), json!({}), Dialect::JSON, &[]).unwrap();
         assert!(!format!("{both:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_an_authorizer_is_told_behind_the_user_name_is_never_shown() {
+        let name = "me?x-amz-customauthorizer-signature=7351&token=7352";
+        let config = ClientConfig {
+            url: "awsiot://me%3Ftoken=7353@h".into(),
+            username: Some(name.into()),
+            ..ClientConfig::default()
+        };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("\"me?***\"") && !shown.contains("735"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_that_is_given_in_place_of_its_path_is_refused_and_shown_nowhere() {
+        let j = Dialect::JSON;
+        let pem = "-----BEGIN PRIVATE KEY-----\nMIG7351\n-----END PRIVATE KEY-----\n";
+        for text in [pem, "7351\nx", "7351\rx", "-----BEGIN 7351"] {
+            for name in ["ca_file", "cert_file", "key_file"] {
+                let (option, variable) = (format!("tls.{name}"), format!("UNSTALE_TLS_{}", name.to_uppercase()));
+                let query = Url::parse_with_params("mqtts://h", [(&option, text)]).unwrap();
+                for e in [
+                    client(Some("mqtts://h"), json!({"tls": {name: text}}), j, &[]),
+                    client(Some("mqtt://h"), json!({"tls": {name: text}}), j, &[]),
+                    client(Some("mqtts://h"), json!({}), j, &[(&variable, text)]),
+                    client(Some(query.as_str()), json!({}), j, &[]),
+                ] {
+                    let e = e.unwrap_err();
+                    assert_eq!(e.kind(), ErrorKind::Config);
+                    assert!(e.message().contains(&format!("`{option}`")) && e.message().contains("path"), "{e}");
+                    assert!(!e.message().contains("735"), "{e}");
+                }
+            }
+            let tls = TlsConfig { key_file: Some(text.into()), ca_file: Some("/ca".into()), ..TlsConfig::default() };
+            let shown = format!("{tls:?} {:?}", ClientConfig { tls: tls.clone(), ..ClientConfig::default() });
+            assert!(shown.contains("/ca") && !shown.contains("735"), "{shown}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::paho::{self, Failure};
 use super::{diagnose, upgrade, Access, Target};
 use crate::config::aws::Way;
+use crate::config::shown_user;
 use crate::error::{Error, ErrorKind};
 
 /// Bad user name or password, not authorized, banned, bad authentication method (MQTT 5, 2.4).
@@ -115,10 +116,9 @@ fn connack(target: &Target, reason: u8) -> Error {
         code if NOT_ALLOWED.contains(&code) => (ErrorKind::Auth, paho::reason_text(code), credentials_remedy(target)),
         code => (ErrorKind::Connect, paho::reason_text(code), "look into the broker's log"),
     };
-    // Behind a `?` AWS's custom authorizers are told their token.
-    let user = target.options.username.as_ref().map(|name| name.to_string_lossy());
-    let who = match user.as_ref().and_then(|name| name.split('?').next()) {
-        Some(name) if kind == ErrorKind::Auth && !name.is_empty() => format!(" as user {name:?}"),
+    let user = target.options.username.as_ref().map(|name| shown_user(&name.to_string_lossy()));
+    let who = match user {
+        Some(name) if kind == ErrorKind::Auth && !name.is_empty() && !name.starts_with('?') => format!(" as user {name:?}"),
         _ => String::new(),
     };
     Error::new(kind, format!("{at} refused the connection{who}: {what}; {remedy}"))
