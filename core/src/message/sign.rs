@@ -12,6 +12,7 @@ use serde::de::{self, Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::Sha256;
 
+use super::MAX_PAYLOAD;
 use crate::error::{Error, Result};
 
 /// Ahead of what is signed, so that a signature made here means nothing elsewhere.
@@ -57,7 +58,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refusal::Unsigned => "it is not signed, or its \"sig\" is not at its end",
+            Refusal::Unsigned => {
+                "it is not signed, or its \"sig\" is not at its end, or it is too long to be looked at"
+            }
             Refusal::UnknownKey => "it is signed with a key that this client does not have",
             Refusal::BadSignature => "its signature is wrong",
             Refusal::Replayed => "it was received before",
@@ -192,6 +195,7 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     /// `{"v":1,…` `,"sig":"` id `:` signature `"}`, and nothing behind it.
     fn envelope(payload: &'a [u8]) -> Option<Signed<'a>> {
+        let payload = bounded(payload)?;
         let (before, id, mac) = Self::tail(payload.strip_suffix(b"\"}")?)?;
         let body = before.strip_suffix(FIELD)?;
         (body.first() == Some(&b'{')).then_some(Signed { body, id, mac })
@@ -199,7 +203,7 @@ impl<'a> Signed<'a> {
 
     /// The counter, a space, id `:` signature.
     fn probe(payload: &'a [u8]) -> Option<Signed<'a>> {
-        let (before, id, mac) = Self::tail(payload)?;
+        let (before, id, mac) = Self::tail(bounded(payload)?)?;
         let body = before.strip_suffix(b" ")?;
         (!body.is_empty() && body.iter().all(u8::is_ascii_digit)).then_some(Signed { body, id, mac })
     }
@@ -213,6 +217,12 @@ impl<'a> Signed<'a> {
         let (before, id) = rest.split_at(id_at);
         (1..=MAX_ID).contains(&id.len()).then_some((before, id, mac))
     }
+}
+
+/// A payload that somebody may have written who has a key: what is read is no longer either, with the signature. Else
+/// strangers could have any amount of bytes hashed here.
+fn bounded(payload: &[u8]) -> Option<&[u8]> {
+    (payload.len() <= MAX_PAYLOAD).then_some(payload)
 }
 
 /// The id of the key with which an envelope says that it is signed, right or wrong.
@@ -338,6 +348,21 @@ mod tests {
         ] {
             assert_eq!(keys.verify(TOPIC, unsigned.as_bytes()), Err(Refusal::Unsigned), "{unsigned}");
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_anybody_writes_is_not_verified() {
+        let keys = keys(&[NEW]);
+        let padded = |length: usize| {
+            let body = format!("{{\"v\":1,\"x\":\"{}\"}}", "x".repeat(length - 14 - keys.overhead()));
+            keys.sign(TOPIC, body.into_bytes())
+        };
+        let (longest, longer) = (padded(MAX_PAYLOAD), padded(MAX_PAYLOAD + 1));
+        assert_eq!((longest.len(), longer.len()), (MAX_PAYLOAD, MAX_PAYLOAD + 1));
+        assert_eq!((keys.verify(TOPIC, &longest), keys.verify(TOPIC, &longer)), (Ok(()), Err(Refusal::Unsigned)));
+        let body = "7".repeat(MAX_PAYLOAD);
+        let probe = format!("{body} {}", keys.signature(TOPIC, body.as_bytes()));
+        assert_eq!(keys.verify_probe(TOPIC, probe.as_bytes()), Err(Refusal::Unsigned));
     }
 
     #[test]
