@@ -294,3 +294,24 @@ fn a_client_id_that_another_client_has() {
         report.checks
     );
 }
+
+#[test]
+fn the_program_that_gives_credentials_is_run_once_for_an_attempt() {
+    let dir = TempDir::new();
+    let (count, json) = (dir.path().join("count"), r#"{"AccessKeyId": "A", "SecretAccessKey": "hush"}"#);
+    let profile = format!("[default]\ncredential_process = echo x >> {}; echo '{json}'\n", count.display());
+    let file = dir.write("config", &profile);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let variables = [
+        ("AWS_CONFIG_FILE", file.to_str().unwrap()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_PROFILE", ""),
+        ("AWS_REGION", "eu-central-1"),
+    ];
+    let report = doctor_with(&[&format!("awsiot://127.0.0.1:{port}")], &variables);
+    assert_eq!(report.code, 1, "{:?}", report.checks);
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n", "{:?}", report.checks);
+}

@@ -270,6 +270,24 @@ fn a_server_that_hangs_up_is_a_connect_error() {
 }
 
 #[test]
+fn finding_out_why_takes_one_limit_of_time_however_many_steps_it_has() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Hangs up on the library, and says nothing to whoever asks why.
+    thread::spawn(move || {
+        drop(listener.accept());
+        let held: Vec<_> = listener.incoming().collect();
+        drop(held);
+    });
+    let mut peer = Peer::new(&format!("ws://127.0.0.1:{port}/mqtt?connect_timeout=120"));
+    let start = Instant::now();
+    peer.transport.connect();
+    assert_eq!(peer.refused().kind(), ErrorKind::Connect);
+    // 3 s for all steps; there were two of 3 s each.
+    assert!(start.elapsed() < Duration::from_millis(5_500), "{:?}", start.elapsed());
+}
+
+#[test]
 fn twenty_thousand_messages_arrive_in_order() {
     const COUNT: u64 = 20_000;
     let broker = Mosquitto::start();

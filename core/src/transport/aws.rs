@@ -17,6 +17,7 @@ use crate::config::aws::{aws_region, Way, HTTPS_PORT};
 use crate::config::{AwsConfig, ClientConfig, Endpoint, Secret};
 use crate::error::{Error, Result};
 
+use super::http;
 use credentials::{Credentials, Sources};
 
 /// All but RFC 3986's unreserved characters.
@@ -92,12 +93,7 @@ impl Access {
     }
 
     fn sign(&self, credentials: &Credentials, region: &str, now_s: u64) -> String {
-        let host = match (self.port, self.host.contains(':')) {
-            (HTTPS_PORT, false) => self.host.clone(),
-            (HTTPS_PORT, true) => format!("[{}]", self.host),
-            (port, false) => format!("{}:{port}", self.host),
-            (port, true) => format!("[{}]:{port}", self.host),
-        };
+        let host = http::authority(&self.host, self.port, HTTPS_PORT);
         sigv4::presigned_path(&host, region, credentials, now_s)
     }
 
@@ -148,6 +144,10 @@ mod tests {
             name,
             "me?x-amz-customauthorizer-name=my%20auth&x-amz-customauthorizer-signature=x%2Fy%3D&tok=a%2Bb"
         );
+        let plain = access(443, json!({"username": "me", "password": "p"}));
+        assert_eq!(plain.username(Some("me")).as_deref(), Some("me"));
+    }
+
     #[test]
     fn an_empty_region_is_none_wherever_it_stands() {
         let folder = std::env::temp_dir().join(format!("unstale-region-{}", std::process::id()));
@@ -173,10 +173,6 @@ mod tests {
         assert_eq!(look(json!({}), &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "r")]).unwrap(), "r");
         let e = look(json!({"aws": {"profile": "none"}}), &[]).unwrap_err();
         assert!(e.message().contains("set `aws.region`"), "{e}");
-    }
-
-        let plain = access(443, json!({"username": "me", "password": "p"}));
-        assert_eq!(plain.username(Some("me")).as_deref(), Some("me"));
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! the link's business.
 
 mod aws;
+pub mod http;
 mod memory;
 mod mqtt;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;

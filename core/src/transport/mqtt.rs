@@ -12,9 +12,11 @@ mod upgrade;
 
 use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::{mpsc, Arc};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use self::paho::{Client, Failure, Listener, WebSocketTurn};
 use super::aws::Access;
+use super::wire;
 use super::{ended_by_us, not_connected, Event, Transport};
 use crate::config::{ClientConfig, Endpoint, MqttVersion, Scheme, TlsConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -265,7 +268,12 @@ impl Attempt {
                 None => return self.end(explain::another_websocket(&self.target)),
             },
         };
-        let uri = match self.target.uri(self.deadline) {
+        // One signature, and one run of the program that may give the keys for it, for all that this attempt asks.
+        let path = match self.target.path(self.deadline) {
+            Ok(path) => path,
+            Err(e) => return self.end(e),
+        };
+        let uri = match self.target.uri(&path) {
             Ok(uri) => uri,
             Err(e) => return self.end(e),
         };
@@ -280,9 +288,9 @@ impl Attempt {
         match failure {
             Some(failure) => {
                 let tls = self.state.lock().tls_trouble.take();
-                let left = self.deadline.saturating_duration_since(Instant::now());
-                let limit = left.clamp(*DIAGNOSIS.start(), *DIAGNOSIS.end());
-                self.end(explain::refusal(&self.target, &failure, tls.as_deref(), &addresses, limit));
+                let now = Instant::now();
+                let until = self.deadline.clamp(now + *DIAGNOSIS.start(), now + *DIAGNOSIS.end());
+                self.end(explain::refusal(&self.target, &failure, tls.as_deref(), &path, &addresses, until));
             }
             None => self.end(ended_by_us()),
         }
@@ -489,16 +497,16 @@ impl Target {
         Ok(Target { endpoint, access, options, tls, connect_timeout: config.connect_timeout })
     }
 
-    /// The library's spelling of where to connect; with a signature, a new one each time.
-    fn uri(&self, deadline: Instant) -> Result<CString> {
-        let mut endpoint = Endpoint { path: self.path(deadline)?, ..self.endpoint.clone() };
+    /// The library's spelling of where to connect.
+    fn uri(&self, path: &str) -> Result<CString> {
+        let mut endpoint = Endpoint { path: path.to_owned(), ..self.endpoint.clone() };
         if self.access.is_some() {
             endpoint.scheme = if self.options.websocket { Scheme::Wss } else { Scheme::Mqtts };
         }
         text("url", &uri(&endpoint))
     }
 
-    /// The path to ask a web server for.
+    /// The path to ask a web server for; with a signature, a new one each time.
     fn path(&self, deadline: Instant) -> Result<String> {
         match &self.access {
             Some(access) if access.websocket() => access.signed_path(deadline),
@@ -589,30 +597,16 @@ fn text(name: &str, value: &str) -> Result<CString> {
 /// The addresses of the endpoint's host. The library looks them up again, but under its lock and without a limit of
 /// time, so a name that cannot be found should not get that far.
 fn resolve(endpoint: &Endpoint, deadline: Instant) -> Result<Vec<SocketAddr>> {
-    let (host, port) = (endpoint.host.clone(), endpoint.port);
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let failed = |why: &dyn std::fmt::Display| {
-        Error::new(
-            ErrorKind::Connect,
-            format!(
-                "cannot find the host of {endpoint}: {why}; check the host in `url` and this machine's name service"
-            ),
-        )
-    };
-    let (found, answer) = mpsc::channel();
-    let look_up = move || found.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-    thread::Builder::new().name("unstale-dns".into()).spawn(look_up).map_err(|e| failed(&e))?;
-    match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-        Ok(Ok(_)) => Err(failed(&"it has no address")),
-        Ok(Err(e)) => Err(failed(&e)),
-        Err(_) => Err(Error::new(
+    wire::look_up(&endpoint.host, endpoint.port, deadline).map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => Error::new(
             ErrorKind::Timeout,
             format!("the host of {endpoint} was not found in time; check this machine's name service, or raise `connect_timeout`"),
-        )),
-    }
+        ),
+        _ => Error::new(
+            ErrorKind::Connect,
+            format!("cannot find the host of {endpoint}: {e}; check the host in `url` and this machine's name service"),
+        ),
+    })
 }
 
 /// Keeps the host program's signals off this thread and the library's, which inherit its mask. Faults stay: the host may handle its own.

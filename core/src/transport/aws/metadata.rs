@@ -1,14 +1,20 @@
 //! Credentials that the machine hands out: to a container, and to an instance, with version 2 of its metadata service ("AWS
 //! SDKs and Tools Reference Guide", "Container credential provider" and "IMDS credential provider").
 
+use std::io;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use url::Url;
 
 use super::credentials::{failed, from_json, Credentials, Sources};
 use crate::error::Result;
+use crate::transport::http;
+use crate::transport::wire::{self, Wire};
 
+/// Where to ask is in one of these; ECS sets the first, EKS the second.
+const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 /// Where containers of ECS ask.
 const CONTAINER: &str = "http://169.254.170.2";
 /// Where containers may be told to ask, beside loopback addresses: ECS, and EKS (both families).
@@ -16,22 +22,26 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2
 const INSTANCE: &str = "http://169.254.169.254";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 /// These services are on the machine or next to it.
-const ANSWER_S: u64 = 1;
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A container's credentials; none if this is not one that has any.
 pub(super) fn container(sources: &Sources<'_>) -> Result<Option<Credentials>> {
-    let url = match sources.set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-        Some(path) => format!("{CONTAINER}{path}"),
-        None => match sources.set("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
-            Some(url) => url,
-            None => return Ok(None),
-        },
+    let url = match (sources.set(RELATIVE), sources.set(FULL)) {
+        (Some(path), _) => {
+            let url = format!("{CONTAINER}{path}");
+            if !may_ask(&url) {
+                return Err(failed(format_args!("{RELATIVE} is {path:?}; it must be a path that begins with /")));
+            }
+            url
+        }
+        (None, Some(url)) if may_ask(&url) => url,
+        (None, Some(url)) => {
+            return Err(failed(format_args!(
+                "{FULL} is {url:?}; it must be http:// and a loopback address, 169.254.170.2, 169.254.170.23 or fd00:ec2::23"
+            )))
+        }
+        (None, None) => return Ok(None),
     };
-    if !may_ask(&url) {
-        return Err(failed(format_args!(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI is {url:?}; it must be http:// and a loopback address, 169.254.170.2, 169.254.170.23 or fd00:ec2::23"
-        )));
-    }
     let token = match sources.set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
         Some(path) => Some(std::fs::read_to_string(&path).map_err(|e| {
             failed(format_args!("cannot read {path}, which AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names: {e}"))
@@ -88,20 +98,42 @@ fn ask(
     if Instant::now() >= deadline {
         return Err("out of time; raise `connect_timeout`".into());
     }
-    let mut request = minreq::Request::new(minreq::Method::Custom(method.into()), url)
-        .with_timeout(ANSWER_S)
-        .with_max_redirects(0)
-        .with_max_headers_size(16 * 1024)
-        .with_max_status_line_length(1024);
-    if let Some((name, value)) = header {
-        request = request.with_header(name, value);
+    let deadline = deadline.min(Instant::now() + ANSWER);
+    // What goes wrong names addresses and causes, never headers.
+    match request(method, url, header, deadline) {
+        Ok((200, body)) => String::from_utf8(body).map_err(|e| format!("{url}: {e}")),
+        Ok((code, _)) => Err(format!("{url} answered with status {code}")),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(format!("{url} did not answer within {ANSWER:?}")),
+        Err(e) => Err(format!("{url}: {e}")),
     }
-    // Its errors name addresses and causes, never headers.
-    let answer = request.send().map_err(|e| format!("{url}: {e}"))?;
-    match answer.status_code {
-        200 => answer.as_str().map(str::to_owned).map_err(|e| format!("{url}: {e}")),
-        code => Err(format!("{url} answered with status {code}")),
+}
+
+fn request(method: &str, url: &str, header: Option<(&str, &str)>, deadline: Instant) -> io::Result<(u16, Vec<u8>)> {
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let parsed = Url::parse(url).map_err(|e| invalid(&e.to_string()))?;
+    let port = parsed.port_or_known_default().filter(|_| parsed.scheme() == "http");
+    let (Some(host), Some(port)) = (parsed.host_str(), port) else { return Err(invalid("it is not http://")) };
+    let host = host.trim_matches(['[', ']']);
+    let more = header.map_or(String::new(), |(name, value)| format!("{name}: {value}\r\n"));
+    if more.matches(char::is_control).count() > 2 {
+        return Err(invalid("a token with a line break is not sent"));
     }
+    let request = format!(
+        "{method} {} HTTP/1.1\r\nHost: {}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n",
+        &parsed[url::Position::BeforePath..url::Position::AfterQuery],
+        http::authority(host, port, 80),
+    );
+    let mut failed = io::ErrorKind::NotFound.into();
+    for address in wire::look_up(host, port, deadline)? {
+        match Wire::connect(address, deadline) {
+            Ok(wire) => {
+                let answer = http::ask(wire, &request)?;
+                return Ok((answer.status, answer.body()?));
+            }
+            Err(e) => failed = e,
+        }
+    }
+    Err(failed)
 }
 
 #[cfg(test)]
@@ -110,7 +142,6 @@ mod tests {
     use crate::config::AwsConfig;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
-    use std::time::Duration;
 
     const KEYS: &str =
         r#"{"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "2030-01-01T00:00:00Z"}"#;
@@ -119,7 +150,14 @@ mod tests {
     fn service(
         answers: &'static [(&'static str, u16, &'static str)],
     ) -> (String, std::thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        service_at("127.0.0.1:0", answers)
+    }
+
+    fn service_at(
+        address: &str,
+        answers: &'static [(&'static str, u16, &'static str)],
+    ) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind(address).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let mut asked = Vec::new();
@@ -175,6 +213,26 @@ mod tests {
             assert!(error.message().contains("must be http://"), "{error}");
         }
         assert!(look(&[], |s| container(s).unwrap().is_none()));
+    }
+
+    #[test]
+    fn a_service_with_an_ipv6_address_is_asked() {
+        let (url, server) = service_at("[::1]:0", &[("/creds", 200, KEYS)]);
+        let full = format!("{url}/creds");
+        let found = look(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full)], |s| container(s).unwrap().unwrap());
+        assert_eq!(found.access_key_id, "A");
+        let host = url.strip_prefix("http://").unwrap();
+        assert!(server.join().unwrap()[0].lines().any(|line| line == format!("Host: {host}")));
+        assert!(may_ask("http://[fd00:ec2::23]/v1/credentials"));
+    }
+
+    #[test]
+    fn the_variable_that_was_read_is_named() {
+        let path = "@example.com/creds";
+        let e = look(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", path)], |s| container(s).unwrap_err());
+        assert!(e.message().contains("RELATIVE_URI") && !e.message().contains("FULL_URI"), "{e}");
+        let e = look(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://h/")], |s| container(s).unwrap_err());
+        assert!(e.message().contains("FULL_URI") && !e.message().contains("RELATIVE_URI"), "{e}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! one handshake is made with the same files, roots, names and limits; what it shows is a [`Finding`], put in words by
 //! `explain/tls.rs`. Nothing but the handshake is sent.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use openssl::ssl::{SslVerifyMode, SslVersion};
 use openssl::x509::{X509NameRef, X509Ref, X509};
 use parking_lot::Mutex;
 
+use super::super::wire::Wire;
 use super::roots;
 use crate::config::TlsConfig;
 use crate::error::Error;
@@ -116,9 +117,8 @@ pub(crate) struct Certificate {
     pub not_after: String,
 }
 
-/// Finds out why. Takes `limit` at most, but for reading files.
-pub(crate) fn diagnose(host: &str, address: SocketAddr, tls: &TlsConfig, limit: Duration) -> Finding {
-    let deadline = Instant::now() + limit;
+/// Finds out why, until `deadline` at most, but for reading files.
+pub(super) fn diagnose(host: &str, address: SocketAddr, tls: &TlsConfig, deadline: Instant) -> Finding {
     let verdict = Arc::new(Mutex::new(None));
     let (context, own) = match context(tls, &verdict) {
         Ok(made) => made,
@@ -137,8 +137,8 @@ pub(crate) fn diagnose(host: &str, address: SocketAddr, tls: &TlsConfig, limit: 
                 return Finding::Server(fault, Box::new(certificate));
             }
             let wire = failed.get_ref();
-            match (wire.first, alert(failed.error())) {
-                _ if wire.timed_out => Finding::Silent,
+            match (wire.first(), alert(failed.error())) {
+                _ if wire.timed_out() => Finding::Silent,
                 (None, _) => Finding::Closed,
                 (Some(first), _) if !is_record(first) => Finding::NotTls,
                 // From a broker that saw our hello alone it is about versions and ciphers, later it is about us.
@@ -157,20 +157,19 @@ pub(crate) fn diagnose(host: &str, address: SocketAddr, tls: &TlsConfig, limit: 
     }
 }
 
-/// A connection with TLS that is in order, for as long as `limit` lasts.
-pub(super) fn open(host: &str, address: SocketAddr, tls: &TlsConfig, limit: Duration) -> Option<SslStream<Wire>> {
+/// A connection with TLS that is in order, until `deadline` at most.
+pub(super) fn open(host: &str, address: SocketAddr, tls: &TlsConfig, deadline: Instant) -> Option<SslStream<Wire>> {
     let (context, _) = context(tls, &Verdict::default()).ok()?;
-    handshake(&context, host, Wire::connect(address, Instant::now() + limit).ok()?).ok()
+    handshake(&context, host, Wire::connect(address, deadline).ok()?).ok()
 }
 
 /// Whether the port answers a TLS hello in TLS.
-pub(crate) fn speaks_tls(host: &str, address: SocketAddr, limit: Duration) -> bool {
+pub(super) fn speaks_tls(host: &str, wire: Wire) -> bool {
     let Ok(mut builder) = SslContext::builder(SslMethod::tls_client()) else { return false };
     builder.set_verify(SslVerifyMode::NONE); // nothing is sent, nothing is believed
-    let Ok(wire) = Wire::connect(address, Instant::now() + limit) else { return false };
     let first = match handshake(&builder.build(), host, wire) {
-        Ok(stream) => stream.get_ref().first,
-        Err(HandshakeError::Failure(failed) | HandshakeError::WouldBlock(failed)) => failed.get_ref().first,
+        Ok(stream) => stream.get_ref().first(),
+        Err(HandshakeError::Failure(failed) | HandshakeError::WouldBlock(failed)) => failed.get_ref().first(),
         Err(HandshakeError::SetupFailure(_)) => None,
     };
     first.is_some_and(is_record)
@@ -296,11 +295,10 @@ fn handshake(context: &SslContext, host: &str, wire: Wire) -> Result<SslStream<W
 
 /// Waits for what the broker may have against a handshake that is complete for us.
 fn objection(mut stream: SslStream<Wire>, own: Option<Certificate>) -> Finding {
-    let wire = stream.get_mut();
-    wire.deadline = wire.deadline.min(Instant::now() + OBJECTION);
+    stream.get_mut().hasten(Instant::now() + OBJECTION);
     match stream.ssl_read(&mut [0]) {
         Ok(_) => Finding::Fine,
-        Err(_) if stream.get_ref().timed_out => Finding::Fine,
+        Err(_) if stream.get_ref().timed_out() => Finding::Fine,
         Err(e) => match alert(&e) {
             Some(number) => alerted(number, own),
             None => Finding::ClosedAfter,
@@ -383,67 +381,4 @@ fn name(name: &X509NameRef) -> String {
 /// What a stranger wrote goes into a log line: no line breaks, no terminal's codes, no novels.
 fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// A connection with a limit of time, that remembers how the broker's words begin.
-#[derive(Debug)]
-pub(super) struct Wire {
-    tcp: TcpStream,
-    deadline: Instant,
-    first: Option<u8>,
-    timed_out: bool,
-}
-
-impl Wire {
-    pub(super) fn connect(address: SocketAddr, deadline: Instant) -> io::Result<Wire> {
-        // Zero is no time for `connect_timeout`, but an error.
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let tcp = TcpStream::connect_timeout(&address, left)?;
-        Ok(Wire { tcp, deadline, first: None, timed_out: false })
-    }
-
-    fn left(&mut self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            self.timed_out = true;
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(left)
-    }
-
-    /// A limit that ran out is a failure for OpenSSL, nothing to wait for.
-    fn timed<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        match result {
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                self.timed_out = true;
-                Err(io::ErrorKind::TimedOut.into())
-            }
-            other => other,
-        }
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.left()?;
-        self.tcp.set_read_timeout(Some(left))?;
-        let result = self.tcp.read(buf);
-        if let (Ok(1..), None) = (&result, self.first) {
-            self.first = Some(buf[0]);
-        }
-        self.timed(result)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let left = self.left()?;
-        self.tcp.set_write_timeout(Some(left))?;
-        let result = self.tcp.write(buf);
-        self.timed(result)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -5,9 +5,10 @@ mod http;
 mod tests;
 mod tls;
 
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::Instant;
 
+use super::super::wire::Wire;
 use super::paho::{self, Failure};
 use super::{diagnose, upgrade, Access, Target};
 use crate::config::aws::Way;
@@ -17,14 +18,15 @@ use crate::error::{Error, ErrorKind};
 /// Bad user name or password, not authorized, banned, bad authentication method (MQTT 5, 2.4).
 const NOT_ALLOWED: [u8; 4] = [0x86, 0x87, 0x8a, 0x8c];
 
-/// Why an attempt failed. `tls` is what the library heard of OpenSSL. Finding out may take `limit` and another connection:
-/// what the library says does not tell a closed port from a wrong certificate.
+/// Why an attempt failed, which asked for `path`. `tls` is what the library heard of OpenSSL. Finding out may take until
+/// `deadline` and other connections: what the library says does not tell a closed port from a wrong certificate.
 pub(super) fn refusal(
     target: &Target,
     failure: &Failure,
     tls: Option<&str>,
+    path: &str,
     addresses: &[SocketAddr],
-    limit: Duration,
+    deadline: Instant,
 ) -> Error {
     if let Some(reason) = failure.reason {
         return connack(target, reason);
@@ -34,18 +36,24 @@ pub(super) fn refusal(
         return closed_early(target, "");
     };
     let host = &target.endpoint.host;
-    if let Some(answer) = target.options.websocket.then(|| upgrade::ask(target, *address, limit)).flatten() {
-        if answer.status != 101 {
+    if target.options.websocket {
+        // Half of the time, so that a server that says nothing leaves some for the handshake.
+        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        if let Some(answer) = upgrade::ask(target, path, *address, half).filter(|answer| answer.status != 101) {
             return http::refusal(target, &answer);
         }
     }
     if let Some(options) = &target.tls {
-        return tls::refusal(target, options, &diagnose::diagnose(host, *address, options, limit), tls, limit);
+        let begin = Instant::now();
+        let finding = diagnose::diagnose(host, *address, options, deadline);
+        return tls::refusal(target, options, &finding, tls, begin.elapsed());
     }
-    match TcpStream::connect_timeout(address, limit) {
+    match Wire::connect(*address, deadline) {
         Err(e) => unreachable(target, &e),
-        Ok(_) if diagnose::speaks_tls(host, *address, limit) => wants_tls(target),
-        Ok(_) => closed_early(target, ""),
+        Ok(wire) => match diagnose::speaks_tls(host, wire) {
+            true => wants_tls(target),
+            false => closed_early(target, ""),
+        },
     }
 }
 

@@ -1,9 +1,9 @@
 //! This machine's clock. The bound does not need it; certificates, signed URLs and the lag metric do.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
+use unstale::transport::http;
 use unstale::ClientConfig;
 
 use super::network::{address, scheme};
@@ -42,18 +42,14 @@ fn compare(server: SystemTime) -> Check {
     Check::ok(NAME, said)
 }
 
-/// The `Date` line of an answer to a plain HTTP request.
+/// What an answer to a plain HTTP request is dated.
 fn date(config: &ClientConfig, at: SocketAddr) -> Option<SystemTime> {
     let limit = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&at, limit).ok()?;
+    let stream = TcpStream::connect_timeout(&at, limit).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
-    write!(stream, "HEAD / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", address(config).0).ok()?;
-    let mut answer = Vec::new();
-    let _ = stream.take(16 * 1024).read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    let line =
-        text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("date")))?;
-    httpdate::parse_http_date(line.1.trim()).ok()
+    let (host, port) = address(config);
+    let host = http::authority(&host, port, 80);
+    http::ask(stream, &format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).ok()?.date
 }
 
 #[cfg(target_os = "linux")]
