@@ -122,20 +122,13 @@ impl Mqtt {
 impl Transport for Mqtt {
     fn connect(&mut self) {
         self.disconnect(Duration::ZERO);
-        let attempt = Arc::new(Attempt {
-            target: Arc::clone(&self.target),
-            deadline: Instant::now() + self.target.connect_timeout,
-            events: self.events.clone(),
-            state: Mutex::new(State { phase: Phase::Connecting, outstanding: 0, tls_trouble: None, topic: None }),
-            changed: Condvar::new(),
-            client: Mutex::new(None),
-        });
+        let attempt = Arc::new(Attempt::new(Arc::clone(&self.target), self.events.clone()));
         self.attempt = Some(Arc::clone(&attempt));
         let running = self.guards.enter();
         let guarded = Arc::clone(&attempt);
         let spawned = thread::Builder::new().name("unstale-mqtt".into()).spawn(move || {
             let _running = running;
-            guarded.guard();
+            guarded.contain(|| guarded.guard());
         });
         if let Err(e) = spawned {
             attempt.end(Error::new(ErrorKind::Internal, format!("cannot start a thread for the connection: {e}")));
@@ -254,8 +247,29 @@ impl Batch {
 }
 
 impl Attempt {
+    fn new(target: Arc<Target>, events: UnboundedSender<Event>) -> Attempt {
+        Attempt {
+            deadline: Instant::now() + target.connect_timeout,
+            target,
+            events,
+            state: Mutex::new(State { phase: Phase::Connecting, outstanding: 0, tls_trouble: None, topic: None }),
+            changed: Condvar::new(),
+            client: Mutex::new(None),
+        }
+    }
+
+    /// Runs the guard's life. A panic is a fault of ours; without this the link would wait for ever for an answer.
+    fn contain(&self, life: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(life)).is_err() {
+            let client = self.client.lock().take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
+            let what = "the thread of the MQTT connection panicked; please report it";
+            self.end(Error::new(ErrorKind::Internal, what));
+        }
+    }
+
     /// The guard's life: makes the client, waits for its end, destroys it.
-    fn guard(self: Arc<Self>) {
+    fn guard(self: &Arc<Self>) {
         block_signals();
         let addresses = match resolve(&self.target.endpoint, self.deadline) {
             Ok(addresses) => addresses,
@@ -622,5 +636,24 @@ fn block_signals() {
             libc::sigdelset(&mut set, fault);
         }
         libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    #[test]
+    fn a_panic_of_the_guard_ends_the_attempt() {
+        let config = ClientConfig::from_url("mqtt://127.0.0.1:1").unwrap();
+        let (events, mut heard) = unbounded_channel();
+        let target = Target::new(&config, config.endpoint().unwrap(), "me").unwrap();
+        let attempt = Attempt::new(Arc::new(target), events);
+        attempt.contain(|| panic!("as a fault in the guard would"));
+        match heard.try_recv() {
+            Ok(Event::Refused(e)) => assert_eq!(e.kind(), ErrorKind::Internal, "{e}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
