@@ -2,7 +2,10 @@
 way to a broker; here is what a program gets to print by itself."""
 
 import logging
+import os
 import pprint
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,29 @@ def test_an_error_prints_no_secret(url, options):
     with pytest.raises((unstale.ConfigError, TypeError)) as raised:
         unstale.connect(url, **options)
     assert SECRET not in f"{raised.value} {raised.value!r} {raised.value.args}"
+
+
+TRACED = """
+import time
+import unstale
+with unstale.connect("awsiot://127.0.0.1:1", lazy=True, aws={aws!r}) as client:
+    deadline = time.monotonic() + 20
+    while "refused" not in client.status()["reason"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    client.close(0)
+"""
+
+
+def test_the_mqtt_librarys_trace_holds_no_signature_and_no_token():
+    trace = {"MQTT_C_CLIENT_TRACE": "ON", "MQTT_C_CLIENT_TRACE_LEVEL": "MAXIMUM"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED.format(aws=AWS)],
+        env={**os.environ, **trace},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "Connecting to serverURI 127.0.0.1:1/mqtt with" in done.stdout
+    assert SECRET not in done.stdout and "X-Amz" not in done.stdout

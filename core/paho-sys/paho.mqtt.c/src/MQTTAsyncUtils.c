@@ -1373,7 +1373,9 @@ static int MQTTAsync_processCommand(void)
 			else
 				command->command.details.conn.MQTTVersion = command->client->c->MQTTVersion;
 
-			Log(TRACE_PROTOCOL, -1, "Connecting to serverURI %s with MQTT version %d", serverURI, command->command.details.conn.MQTTVersion);
+			/* a signature may be behind the ? */
+			Log(TRACE_PROTOCOL, -1, "Connecting to serverURI %.*s with MQTT version %d", (int)strcspn(serverURI, "?"), serverURI,
+				command->command.details.conn.MQTTVersion);
 #if defined(OPENSSL)
 #if defined(__GNUC__) && defined(__linux__)
 			rc = MQTTProtocol_connect(serverURI, command->client->c, command->client->unixsock, command->client->ssl, command->client->websocket,
@@ -2160,8 +2162,9 @@ thread_return_type WINAPI MQTTAsync_receiveThread(void* n)
 						if ((m->serverURIcount > 0)
 						    && (m->connect.details.conn.currentURI < m->serverURIcount))
 						{
-							Log(TRACE_MIN, -1, "Connect succeeded to %s",
-								m->serverURIs[m->connect.details.conn.currentURI]);
+							char* uri = m->serverURIs[m->connect.details.conn.currentURI];
+
+							Log(TRACE_MIN, -1, "Connect succeeded to %.*s", (int)strcspn(uri, "?"), uri);
 						}
 						onSuccess = (m->connect.onSuccess != NULL ||
 								m->connect.onSuccess5 != NULL); /* save setting of onSuccess callback */

@@ -178,7 +178,7 @@ int MQTTProtocol_connect(const char* address, Clients* aClient, int unixsock, in
 				goto exit;
 			Log(TRACE_PROTOCOL, -1, "Setting http proxy to %s", aClient->net.http_proxy);
 			if (aClient->net.http_proxy_auth)
-				Log(TRACE_PROTOCOL, -1, "Setting http proxy auth to %s", aClient->net.http_proxy_auth);
+				Log(TRACE_PROTOCOL, -1, "Setting http proxy auth");
 		}
 	}
 
@@ -229,7 +229,7 @@ int MQTTProtocol_connect(const char* address, Clients* aClient, int unixsock, in
 				goto exit;
 			Log(TRACE_PROTOCOL, -1, "Setting https proxy to %s", aClient->net.https_proxy);
 			if (aClient->net.https_proxy_auth)
-				Log(TRACE_PROTOCOL, -1, "Setting https proxy auth to %s", aClient->net.https_proxy_auth);
+				Log(TRACE_PROTOCOL, -1, "Setting https proxy auth");
 		}
 	}
 

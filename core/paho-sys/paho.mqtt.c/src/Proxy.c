@@ -114,7 +114,8 @@ int Proxy_connect(networkHandles *net, int ssl, const char *hostname)
 
 		}
 	}
-	Log(TRACE_PROTOCOL, -1, "Proxy_connect: \"%s\"", buf);
+	/* the first line; the others may hold a password */
+	Log(TRACE_PROTOCOL, -1, "Proxy_connect: \"%.*s\"", (int)strcspn(buf, "\r"), buf);
 
 	Socket_putdatas(net->socket, buf, buf_len, nulbufs);
 	free(buf);

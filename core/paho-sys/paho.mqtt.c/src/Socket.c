@@ -1485,7 +1485,7 @@ int Socket_new(const char* addr, size_t addr_len, int port, SOCKET* sock)
 					Log(LOG_ERROR, -1, "Could not set SO_SNDBUF for socket %d", *sock);
 			}
 #endif
-			Log(TRACE_MIN, -1, "New socket %d for %s, port %d",	*sock, addr, port);
+			Log(TRACE_MIN, -1, "New socket %d for %s, port %d",	*sock, addr_mem, port);
 			if (Socket_addSocket(*sock) == SOCKET_ERROR)
 				rc = Socket_error("addSocket", *sock);
 			else
