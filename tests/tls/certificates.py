@@ -1,5 +1,6 @@
 """Certificates made on the spot, with the `openssl` program: the standard library makes none."""
 
+import base64
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -75,6 +76,12 @@ class Authority:
         openssl("ca", "-batch", "-config", self.folder / "openssl.cnf", *arguments)
 
 
+def signature(key, text):
+    """In Base64, as a custom authorizer of AWS wants it."""
+    command = ["openssl", "dgst", "-sha256", "-sign", str(key)]
+    return base64.b64encode(subprocess.run(command, input=text.encode(), stdout=subprocess.PIPE, check=True).stdout).decode()
+
+
 def make(folder):
     """Everything that `faults.json` names."""
     folder = Path(folder)
@@ -106,6 +113,7 @@ def make(folder):
     theirs.issue(folder / "client-theirs", "their service")
     ours.revoke(folder / "client-revoked.crt", folder / "crl.pem")
 
+    openssl("pkey", "-in", folder / "server.key", "-pubout", "-out", folder / "token.pub")
     openssl("pkey", "-aes256", "-passout", "pass:x", "-in", folder / "client.key", "-out", folder / "client-locked.key")
     openssl("x509", "-in", folder / "ca.crt", "-outform", "DER", "-out", folder / "ca.der")
     (folder / "empty.pem").touch()

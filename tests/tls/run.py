@@ -24,6 +24,14 @@ from harness import LANGUAGES, build  # noqa: E402
 
 # A user and a password with characters that a URL must escape: each case's URL and no other place holds them.
 USER, PASSWORD = "plant-user", "pl@nted/secret:?#%7&+ü"
+# Signs in each case, since every client below is given it.
+KEY = "51b9ab1e" * 8
+# For AWS: what signs a URL, what travels in it, and what an authorizer is told in the user name.
+PLANTED = {
+    "secret_access_key": "pl4nted/Secret+Key=0123456789abcdefghijk",
+    "session_token": "pl4nted//Session+Token==&0123456789abcdefghijk",
+    "authorizer_token": "pl4nted/Authorizer+Token?&=0123456789",
+}
 # Allows what is not safe any more, as a system's administrator may.
 CARELESS = """
 openssl_conf = init
@@ -39,20 +47,26 @@ CipherString = DEFAULT@SECLEVEL=0
 
 def read_table():
     table = json.loads((HERE / "faults.json").read_text(encoding="utf-8"))
-    known = {"name", "says", "url", "tls", "env", "error", "words"}
+    known = {"name", "says", "url", "user", "tls", "aws", "env", "error", "words"}
     for case in table["cases"]:
         if set(case) - known or ("error" in case) != ("words" in case):
             raise SystemExit(f"faults.json: {case['name']} has unknown fields, or words without an error")
     return table
 
 
-def secrets(folder):
+def secrets(folder, planted):
     """What must show nowhere, in each form that it may take on its way."""
-    found = {}
-    for form in (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), quote_plus(PASSWORD), json.dumps(PASSWORD)[1:-1]):
-        found[form] = "the password"
-    for text in (PASSWORD, f"{USER}:{PASSWORD}"):
-        found[base64.b64encode(text.encode()).decode().rstrip("=")[:24]] = "the password in base64"
+    found = {"X-Amz-Signature": "a signed URL"}
+    key = bytes.fromhex(KEY)
+    for name, secret in {"password": PASSWORD, **planted}.items():
+        for form in (secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]):
+            found[form] = f"the {name}"
+        for text in (secret, f"{USER}:{secret}"):
+            found[base64.b64encode(text.encode()).decode().rstrip("=")[:24]] = f"the {name} in base64"
+        found[secret.encode().hex()] = f"the {name} in hexadecimal digits"
+    for form in (KEY, KEY.upper(), base64.b64encode(key).decode(), base64.urlsafe_b64encode(key).decode(), repr(key)[2:-1]):
+        # Of something that repeats itself a part is enough.
+        found[form[:24]] = "the signing key"
     for key in Path(folder).glob("client*.key"):
         for line in key.read_text().splitlines():
             if len(line) > 32 and not line.startswith("-"):
@@ -65,7 +79,7 @@ class Run:
 
     def __init__(self, language, table, fill, folder):
         self.language, self.table, self.fill = language, table, fill
-        self.trace = Path(folder, f"{language}.trace")
+        self.trace, self.traced = Path(folder, f"{language}.trace"), [""]
         self.driver, self.environment, self.heard = None, {}, []
         self.outcomes = []
 
@@ -76,6 +90,7 @@ class Run:
             except Broken as broken:
                 problem = str(broken)
                 self.end(politely=False)
+            self.keep_trace()
             self.outcomes.append((case["name"], f"({case['says']}) {problem}" if problem else None))
         try:
             self.end()
@@ -84,11 +99,12 @@ class Run:
 
     def case(self, case):
         self.start({name: self.fill(value) for name, value in case.get("env", {}).items()})
-        scheme, _, rest = self.fill(case["url"]).partition("://")
-        url = f"{scheme}://{USER}:{quote(PASSWORD, safe='')}@{rest}"
-        options = {"app": "tls"}
-        if "tls" in case:
-            options["tls"] = json.loads(self.fill(json.dumps(case["tls"])))
+        url = self.fill(case["url"])
+        if case.get("user", True):
+            url = url.replace("://", f"://{USER}:{quote(PASSWORD, safe='')}@", 1)
+        options = {"app": "tls", "signing_key": f"plant:{KEY}"}
+        for group in {"tls", "aws"} & set(case):
+            options[group] = json.loads(self.fill(json.dumps(case[group])))
         answer = self.ask("connect", url=url, options=options)
         error = answer.get("error", {})
         if "error" not in case:
@@ -117,10 +133,21 @@ class Run:
         if self.driver is not None and environment == self.environment:
             return
         self.end()
-        trace = {"MQTT_C_CLIENT_TRACE": f"{self.trace}-{len(self.heard)}", "MQTT_C_CLIENT_TRACE_LEVEL": "MAXIMUM"}
+        trace = {
+            "MQTT_C_CLIENT_TRACE": str(self.trace),
+            "MQTT_C_CLIENT_TRACE_LEVEL": "MAXIMUM",
+            "MQTT_C_CLIENT_TRACE_MAX_LINES": "10000000",  # else it begins anew
+        }
         self.driver, self.environment = Driver(self.language, {**trace, **environment}), environment
         self.driver.stderr = deque()  # all of it
         self.ask("log")
+
+    def keep_trace(self):
+        """After each case, since the library writes it anew when it starts anew, as it does after a WebSocket."""
+        text = self.trace.read_text(errors="replace") if self.trace.exists() else ""
+        if text.startswith(self.traced[-1]):
+            self.traced.pop()
+        self.traced.append(text)
 
     def ask(self, command, **fields):
         answer = self.driver.ask(command, **fields)
@@ -141,10 +168,10 @@ class Run:
     def leaks(self, found):
         """The secrets that anything said by this language's processes holds."""
         texts = [(f"its answers or its log: {line}", line) for line in self.heard]
-        traces = list(self.trace.parent.glob(f"{self.trace.name}-*"))
-        texts += [(trace.name, trace.read_text(errors="replace")) for trace in traces]
-        if not traces or not any("connect" in line for line in self.heard):
-            yield "there is no trace or no log, so nothing was looked at"
+        texts += [(f"the trace: {line}", line) for trace in self.traced for line in trace.splitlines()]
+        for kind, begin in {"trace": "Connecting to serverURI", "log": "connect"}.items():
+            if not any(begin in text for _, text in texts):
+                yield f"there is no {kind}, so nothing was looked at"
         for where, text in texts:
             yield from (f"{what} is in {where[:300]}" for secret, what in found.items() if secret in text)
 
@@ -173,7 +200,8 @@ def main():
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="us-tls-"))
         certificates.make(folder)
         Path(folder, "careless.cnf").write_text(CARELESS)
-        fill, proxy = servers.open_all(stack, table, folder)
+        planted = {**PLANTED, "token_signature": certificates.signature(folder + "/server.key", PLANTED["authorizer_token"])}
+        fill, proxy = servers.open_all(stack, table, folder, planted)
         waiting, runs = deque(), []
         for language in options.langs.split(","):
             problem = build(language)
@@ -200,7 +228,7 @@ def main():
             thread.start()
         for thread in threads:
             thread.join()
-        found = secrets(folder)
+        found = secrets(folder, planted)
         for run in runs:
             for name, problem in run.outcomes:
                 report(run.language, name, problem)

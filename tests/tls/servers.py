@@ -1,6 +1,7 @@
 """What `faults.json` connects to: a mosquitto with a listener per case, and others that mosquitto cannot play."""
 
 import base64
+import json
 import socket
 import ssl
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from broker import Broker, free_port
 
 START_SECONDS = 15
+STANDIN = Path(__file__).resolve().parents[2] / "target" / "release" / "aws-standin"
 
 
 class Mosquitto(Broker):
@@ -49,6 +51,22 @@ def wait_for(port, process):
             time.sleep(0.01)
 
 
+def accept(listener, serve):
+    """Each connection on a thread of its own, until the listener is closed."""
+    while True:
+        try:
+            peer, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=serve, args=(peer,), daemon=True).start()
+
+
+def server_context(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.with_suffix(".crt"), certificate.with_suffix(".key"))
+    return context
+
+
 class Program:
     """`openssl s_server`, for what mosquitto does not refuse or no longer speaks."""
 
@@ -57,9 +75,7 @@ class Program:
         self.port, self.command = port, command
 
     def __enter__(self):
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(self.port, self.process)
         except SystemExit:
@@ -87,30 +103,49 @@ class Silent:
         self.socket.close()
 
 
-class Proxy:
-    """A proxy that ends TLS, looks at the upgrade to a WebSocket, and passes the rest on to a broker's port for plain WebSockets."""
+class Stranger:
+    """No broker: says its greeting, waits for the client's first words unless it `hangs_up`, and ends the connection."""
 
-    def __init__(self, port, broker_port, certificate):
-        self.port, self.broker_port = port, broker_port
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate.with_suffix(".crt"), certificate.with_suffix(".key"))
-        self.passed, self.wrong = 0, []
+    def __init__(self, port, certificate=None, greeting=b"", hangs_up=False):
+        self.port, self.greeting, self.hangs_up = port, greeting, hangs_up
+        self.context = certificate and server_context(certificate)
 
     def __enter__(self):
         self.socket = socket.create_server(("127.0.0.1", self.port), backlog=64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=accept, args=(self.socket, self._serve), daemon=True).start()
         return self
 
     def __exit__(self, *_):
         self.socket.close()
 
-    def _accept(self):
-        while True:
-            try:
-                peer, _ = self.socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+    def _serve(self, raw):
+        raw.settimeout(START_SECONDS)
+        try:
+            with self.context.wrap_socket(raw, server_side=True) if self.context else raw as peer:
+                peer.sendall(self.greeting)
+                if not self.hangs_up:
+                    peer.recv(4096)
+                if self.context:
+                    peer.unwrap()  # so that it is an end, and not a connection that broke
+        except OSError:
+            pass  # a client that does not like it, and went
+
+
+class Proxy:
+    """A proxy that ends TLS, looks at the upgrade to a WebSocket, and passes the rest on to a broker's port for plain WebSockets."""
+
+    def __init__(self, port, broker_port, certificate):
+        self.port, self.broker_port = port, broker_port
+        self.context = server_context(certificate)
+        self.passed, self.wrong = 0, []
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        threading.Thread(target=accept, args=(self.socket, self._serve), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
 
     def _serve(self, raw):
         try:
@@ -127,8 +162,10 @@ class Proxy:
 
     def _upgrade(self, peer, head):
         request, *lines = head.split(b"\r\n\r\n")[0].decode().split("\r\n")
-        if not request.startswith("GET /mqtt HTTP/1.1"):
-            peer.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        path = request.split(" ")[1]
+        if path != "/mqtt":
+            status = {"/login": "401 Unauthorized", "/busy": "503 Service Unavailable"}.get(path, "404 Not Found")
+            peer.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
             return
         wrong = self._wrong(dict(line.split(": ", 1) for line in lines))
         self.wrong += wrong
@@ -178,22 +215,69 @@ class Proxy:
         return wrong
 
 
-def open_all(stack, table, folder):
-    """Starts everything; how to fill in `{dir}` and the ports, and the proxy."""
-    names = [*table["listeners"], *table["programs"], "silent", "proxy"]
+class AwsStandin:
+    """`tests/standin` as AWS's port 443: WebSockets signed with the planted credentials, an authorizer that knows the planted token."""
+
+    def __init__(self, folder, planted):
+        folder = Path(folder)
+        tls = {"cert_file": "server.crt", "key_file": "server.key", "client_ca_file": "ca.crt"}
+        token = {"key_name": "plantToken", "public_key_file": str(folder / "token.pub")}
+        config = {
+            "listeners": {"alpn": {"port": 0}},
+            "tls": {option: str(folder / name) for option, name in tls.items()},
+            "authorizer": {"name": "planted", "token": token},
+            "sigv4": {
+                "access_key": "AKIAPLANTED",
+                "secret_key": planted["secret_access_key"],
+                "session_token": planted["session_token"],
+            },
+        }
+        self.config, self.report = folder / "standin.json", folder / "standin.report"
+        self.config.write_text(json.dumps(config))
+
+    def __enter__(self):
+        if not STANDIN.exists():
+            raise SystemExit(f"{STANDIN} is not built: run make build")
+        command = [str(STANDIN), "--config", str(self.config), "--report", str(self.report)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = json.loads(self.process.stdout.readline())["ports"]["alpn"]
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        try:
+            self.process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+def open_all(stack, table, folder, planted):
+    """Starts everything; how to fill in `{dir}`, the ports and the planted secrets, and the proxy."""
+    server = Path(folder, "server")
+    strangers = {
+        "silent": lambda port: Silent(port),
+        "closing": lambda port: Stranger(port, server, hangs_up=True),
+        "other": lambda port: Stranger(port, server),
+        "greeting": lambda port: Stranger(port, greeting=b"220 mail.example ESMTP\r\n"),
+    }
+    names = [*table["listeners"], *table["programs"], *strangers, "proxy"]
     ports = {}
     while len(ports) < len(names):  # no two the same
         port = free_port()
         if port not in ports.values():
             ports[names[len(ports)]] = port
+    standin = stack.enter_context(AwsStandin(folder, planted))
 
     def fill(text):
-        for name, value in {"dir": folder, **ports}.items():
+        for name, value in {"dir": folder, "aws": standin.port, **planted, **ports}.items():
             text = text.replace("{" + name + "}", str(value))
         return text
 
     stack.enter_context(Mosquitto(table["listeners"], fill))
     for name, arguments in table["programs"].items():
         stack.enter_context(Program(ports[name], arguments, fill))
-    stack.enter_context(Silent(ports["silent"]))
-    return fill, stack.enter_context(Proxy(ports["proxy"], ports["websocket"], Path(folder, "server")))
+    for name, stranger in strangers.items():
+        stack.enter_context(stranger(ports[name]))
+    return fill, stack.enter_context(Proxy(ports["proxy"], ports["websocket"], server))
