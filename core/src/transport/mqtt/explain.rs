@@ -124,9 +124,9 @@ fn connack(target: &Target, reason: u8) -> Error {
         code if NOT_ALLOWED.contains(&code) => (ErrorKind::Auth, paho::reason_text(code), credentials_remedy(target)),
         code => (ErrorKind::Connect, paho::reason_text(code), "look into the broker's log"),
     };
-    let user = target.options.username.as_ref().map(|name| shown_user(&name.to_string_lossy()));
-    let who = match user {
-        Some(name) if kind == ErrorKind::Auth && !name.is_empty() && !name.starts_with('?') => format!(" as user {name:?}"),
+    let user = target.options.username.as_ref().map(|name| name.to_string_lossy());
+    let who = match user.as_deref().map(shown_user) {
+        Some(name) if kind == ErrorKind::Auth && !name.is_empty() => format!(" as user {name:?}"),
         _ => String::new(),
     };
     Error::new(kind, format!("{at} refused the connection{who}: {what}; {remedy}"))
