@@ -183,6 +183,8 @@ mod tests {
         assert_eq!(way(json!({})), (Way::Signed, 443));
         assert_eq!(way(json!({"aws": {"profile": "p"}})), (Way::Signed, 443));
         assert_eq!(way(json!({"username": "u", "password": "p"})), (Way::Authorizer, 443));
+        assert_eq!(way(json!({"username": "u"})), (Way::Authorizer, 443));
+        assert_eq!(way(json!({"password": "p"})), (Way::Authorizer, 443));
         assert_eq!(way(json!({"aws": {"authorizer": "a"}})), (Way::Authorizer, 443));
         assert_eq!(config(&format!("{URL}:8443"), json!({})).unwrap().endpoint().unwrap().port, 8443);
     }
@@ -193,6 +195,8 @@ mod tests {
             let c = config(url, json!({})).unwrap();
             assert!(c.is_aws() && c.reorders(), "{url}");
             refused(url, json!({"keep_alive": 20}), "`keep_alive`");
+            refused(url, json!({"keep_alive": 1_201}), "`keep_alive`");
+            assert!(config(url, json!({"keep_alive": 1_200, "max_publish_rate": 100})).is_ok());
             refused(url, json!({"max_publish_rate": 101}), "`max_publish_rate`");
         }
         for url in ["mqtt://localhost", "mqtts://iot.example.com", "mqtts://x.iot.evil.com", "memory://"] {
@@ -212,6 +216,9 @@ mod tests {
         refused(URL, json!({"aws": {"token_signature": "a"}}), "`aws.token`");
         refused(URL, json!({"aws": {"reigon": "a"}}), "reigon");
         refused(URL, json!({"tls": certificate.clone(), "aws": {"authorizer": "a"}}), "two ways");
+        let keys = json!({"access_key_id": "a", "secret_access_key": "s"});
+        refused(URL, json!({"tls": certificate.clone(), "aws": keys.clone()}), "two ways");
+        refused(URL, json!({"username": "u", "aws": keys}), "two ways");
         refused(URL, json!({"tls": certificate, "aws": {"profile": "a"}}), "two ways");
         refused(URL, json!({"username": "u", "aws": {"profile": "a"}}), "two ways");
         refused("awsiot://h/path", json!({}), "path");

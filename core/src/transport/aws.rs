@@ -183,4 +183,31 @@ mod tests {
         assert_eq!(path(443), by_hand("a-ats.iot.eu-west-1.amazonaws.com"));
         assert_eq!(path(8443), by_hand("a-ats.iot.eu-west-1.amazonaws.com:8443"));
     }
+
+    #[test]
+    fn the_region_is_looked_for_from_the_options_to_the_profile() {
+        let file = std::env::temp_dir().join(format!("unstale-region-{}", std::process::id()));
+        std::fs::write(&file, "[default]\nregion = of-profile\n").unwrap();
+        let vars = [
+            ("AWS_CONFIG_FILE", file.to_str().unwrap()),
+            ("AWS_DEFAULT_REGION", "of-default"),
+            ("AWS_REGION", "of-environment"),
+        ];
+        let region = |host: &str, options: Value, known: usize| {
+            let url = format!("awsiot://{host}");
+            let config = ClientConfig::parse(Some(&url), options.as_object().unwrap().clone(), Dialect::JSON).unwrap();
+            let access = Access::new(&config, &config.endpoint().unwrap());
+            let variable = |name: &str| vars[..known].iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+            access.region(&Sources { options: &access.options, variable: &variable, deadline: Instant::now() })
+        };
+        let named = "a-ats.iot.eu-west-1.amazonaws.com";
+        assert_eq!(region(named, json!({"aws": {"region": "of-option"}}), 3).unwrap(), "of-option");
+        assert_eq!(region(named, json!({}), 3).unwrap(), "eu-west-1");
+        assert_eq!(region("my.domain", json!({}), 3).unwrap(), "of-environment");
+        assert_eq!(region("my.domain", json!({}), 2).unwrap(), "of-default");
+        assert_eq!(region("my.domain", json!({}), 1).unwrap(), "of-profile");
+        std::fs::remove_file(&file).unwrap();
+        let error = region("my.domain", json!({}), 1).unwrap_err();
+        assert!(error.message().contains("set `aws.region`"), "{error}");
+    }
 }

@@ -238,3 +238,77 @@ fn other_brokers_have_no_such_limits() {
     rig.run(MS);
     assert!(channels.iter().all(|c| c.acked() == 1));
 }
+
+#[test]
+fn a_policy_is_blamed_only_for_what_it_explains() {
+    let lost = || Error::new(ErrorKind::Connect, "the connection was lost");
+    let reason = |rig: &Rig| rig.shared.status().reason;
+    // Not let in without a word: the transport has said what that may mean.
+    let mut rig = Rig::at(AWS, Broker::Refuses(lost()));
+    rig.run(S);
+    assert_eq!(reason(&rig), "the connection was lost");
+    // After a probe came back it is the network.
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    rig.run(S);
+    assert_eq!(rig.state(), LinkState::Live);
+    rig.event(Event::Lost(lost()));
+    assert_eq!(reason(&rig), "the connection was lost");
+    // What an earlier connection proved says nothing of the next: policies change.
+    rig.broker = Broker::PushesOut(lost());
+    rig.run(5 * S);
+    assert!(reason(&rig).contains("`iot:Publish`"), "{}", reason(&rig));
+    // The broker said why.
+    let taken_over = Error::config("another client connected with the client id \"x\"");
+    let mut rig = Rig::at(AWS, Broker::PushesOut(taken_over.clone()));
+    rig.run(S);
+    assert_eq!(reason(&rig), taken_over.message());
+}
+
+#[test]
+fn a_message_stays_within_one_step_of_what_aws_meters() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    rig.run(S);
+    for i in 0..2_000 {
+        rig.channel.push(Operations { keys: vec![(format!("key-number-{i}"), None)], ..Operations::default() });
+    }
+    rig.run(20 * S);
+    assert_eq!(rig.channel.outbox.lock().pending(), 0);
+    let longest = rig.payloads.iter().map(|(_, payload)| payload.len()).max().unwrap();
+    assert!((4_000..=5_000).contains(&longest), "{longest} bytes");
+}
+
+#[test]
+fn what_one_connection_swallowed_is_not_held_against_the_next() {
+    let mut rig = Rig::at(AWS, Broker::Healthy);
+    rig.run(S);
+    for i in 0..2 {
+        rig.broker = Broker::Drops(25);
+        let seq = rig.channel.push(Operations { keys: vec![(format!("k{i}"), None)], ..Operations::default() });
+        rig.run(300 * S);
+        assert_eq!(rig.channel.acked(), seq, "all copies but the last were dropped");
+        rig.event(Event::Lost(Error::new(ErrorKind::Connect, "the connection was lost")));
+        rig.run(5 * S);
+    }
+    assert!(!rig.disconnected, "no connection swallowed 40");
+}
+
+#[test]
+fn what_a_dead_process_left_is_sent_again_when_aws_drops_it() {
+    let folder = std::env::temp_dir().join(format!("unstale-left-{}", std::process::id()));
+    let config = || ClientConfig { url: AWS.into(), outbox_dir: Some(folder.clone()), ..ClientConfig::default() };
+    let (dead, _) = Shared::new(config(), "dead").unwrap();
+    let channel = Channel::new(&dead, "n");
+    channel.push(Operations { keys: vec![("left".into(), None)], ..Operations::default() });
+    channel.end_journal(false);
+    let mut rig = Rig::configured(Broker::Healthy, config());
+    rig.run(S);
+    rig.broker = Broker::Drops(1);
+    let left = rig.shared.outbox_dir.as_ref().unwrap().take_up();
+    rig.session.restore(left);
+    rig.run(120 * S);
+    let copies: Vec<_> = rig.published.iter().filter(|(_, m)| m.contains("left")).map(|(_, m)| m.clone()).collect();
+    assert_eq!(copies.len(), 2, "{copies:?}");
+    assert_eq!(copies[0], copies[1], "under its number");
+    assert!(!rig.byes.is_empty(), "then its stream ends");
+    std::fs::remove_dir_all(&folder).unwrap();
+}

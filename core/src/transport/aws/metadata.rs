@@ -137,17 +137,17 @@ fn request(method: &str, url: &str, header: Option<(&str, &str)>, deadline: Inst
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::AwsConfig;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
 
-    const KEYS: &str =
+    pub const KEYS: &str =
         r#"{"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "2030-01-01T00:00:00Z"}"#;
 
-    /// Answers so many requests and returns what was asked: first line and headers of each.
-    fn service(
+    /// Answers so many requests and returns what was asked: first line and headers of each. A redirection's body is where to.
+    pub fn service(
         answers: &'static [(&'static str, u16, &'static str)],
     ) -> (String, std::thread::JoinHandle<Vec<String>>) {
         service_at("127.0.0.1:0", answers)
@@ -171,8 +171,12 @@ mod tests {
                 let path = lines[0].split(' ').nth(1).unwrap().to_owned();
                 let (_, status, body) = answers.iter().find(|(p, _, _)| *p == path).unwrap_or(&("", 404, ""));
                 let length = body.len();
-                write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-                    .unwrap();
+                let to = if *status == 302 { format!("Location: {body}\r\n") } else { String::new() };
+                write!(
+                    stream,
+                    "HTTP/1.1 {status} X\r\n{to}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                )
+                .unwrap();
                 asked.push(lines.join("\n"));
             }
             asked
@@ -249,5 +253,70 @@ mod tests {
         let _ = stream.read(&mut [0; 16]);
         let error = look(&[("AWS_EC2_METADATA_DISABLED", "true")], |s| instance(s).unwrap_err());
         assert!(error.message().contains("AWS_EC2_METADATA_DISABLED"), "{error}");
+    }
+
+    #[test]
+    fn only_the_machine_and_its_neighbours_are_asked_and_in_plain_http() {
+        for url in [
+            "http://localhost/",
+            "http://127.0.0.2:80/x",
+            "http://[::1]:8080/",
+            "http://169.254.170.23/v1",
+            "http://[fd00:ec2::23]/v1",
+        ] {
+            assert!(may_ask(url), "{url}");
+        }
+        for url in [
+            "http://[::2]/",
+            "http://169.254.169.254/",
+            "https://[::1]/",
+            "ftp://localhost/",
+            "http://localhost.example.com/",
+        ] {
+            assert!(!may_ask(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_containers_token_may_be_in_a_file() {
+        let file = std::env::temp_dir().join(format!("unstale-token-{}", std::process::id()));
+        std::fs::write(&file, "from-file\n").unwrap();
+        let (url, server) = service(&[("/creds", 200, KEYS)]);
+        let (full, path) = (format!("{url}/creds"), file.to_str().unwrap());
+        let vars = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", full.as_str()),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "from-variable"),
+        ];
+        assert!(look(&vars, |s| container(s).unwrap()).is_some());
+        let asked = server.join().unwrap();
+        assert!(asked[0].contains("Authorization: from-file"), "{asked:?}");
+        // It is written anew, and may be gone: then nothing is asked without it.
+        std::fs::remove_file(&file).unwrap();
+        let error = look(&vars, |s| container(s).unwrap_err());
+        assert!(error.message().contains(path), "{error}");
+    }
+
+    #[test]
+    fn a_service_is_not_followed_elsewhere() {
+        let (url, _) = service(&[("/creds", 302, "/elsewhere"), ("/elsewhere", 200, KEYS)]);
+        let full = format!("{url}/creds");
+        let error = look(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full)], |s| container(s).map(|_| ()).unwrap_err());
+        assert!(error.message().contains("did not give any"), "{error}");
+    }
+
+    #[test]
+    fn the_instance_is_asked_unless_that_is_switched_off_and_only_while_there_is_time() {
+        let (url, server) = service(&[
+            ("/latest/api/token", 200, "TOKEN"),
+            ("/latest/meta-data/iam/security-credentials/", 200, "my-role"),
+            ("/latest/meta-data/iam/security-credentials/my-role", 200, KEYS),
+        ]);
+        let vars = [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];
+        assert_eq!(look(&vars, |s| instance(s).unwrap()).access_key_id, "A");
+        server.join().unwrap();
+        let late = |s: &Sources<'_>| instance(&Sources { deadline: Instant::now(), ..*s }).unwrap_err();
+        let error = look(&vars, late);
+        assert!(error.message().contains("out of time"), "{error}");
     }
 }

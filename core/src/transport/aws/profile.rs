@@ -197,4 +197,27 @@ sso_session = x
         assert!(look(&[("HOME".into(), "/nowhere".into())], None, |s| credentials(s).unwrap().is_none()));
         assert!(look(&[], None, |s| credentials(s).unwrap().is_none()));
     }
+
+    #[test]
+    fn the_credentials_file_comes_first() {
+        let keys = |name| format!("aws_access_key_id = {name}\naws_secret_access_key = {name}\n");
+        let vars = files(
+            "first",
+            &format!("[default]\n{}", keys("CREDENTIALS")),
+            &format!("[default]\n{}aws_session_token = T\nregion = r\n", keys("CONFIG")),
+        );
+        let found = look(&vars, None, |s| credentials(s).unwrap().unwrap());
+        assert_eq!((found.access_key_id.as_str(), found.secret_access_key.as_str()), ("CREDENTIALS", "CREDENTIALS"));
+        assert_eq!(look(&vars, None, region).as_deref(), Some("r"));
+    }
+
+    #[test]
+    fn a_program_that_prints_nothing_in_time_is_ended() {
+        let vars = files("hangs", "", "[profile hangs]\ncredential_process = sleep 600\n");
+        let begin = Instant::now();
+        let late = |s: &Sources<'_>| credentials(&Sources { deadline: begin + Duration::from_millis(50), ..*s });
+        let error = look(&vars, Some("hangs"), |s| late(s).unwrap_err());
+        assert!(error.message().contains("printed nothing in time"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    }
 }
