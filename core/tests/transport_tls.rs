@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{free_port, program, run, until, Mosquitto, TempDir};
-use openssl::ssl::{NameType, SslAcceptor, SslFiletype, SslMethod};
+use openssl::ssl::{NameType, SslAcceptor, SslAcceptorBuilder, SslFiletype, SslMethod, SslVersion};
 use peer::Peer;
 use unstale::{ClientConfig, Error, ErrorKind};
 
@@ -52,6 +52,14 @@ impl Authority {
             .args(arguments));
     }
 
+    /// The server's side of a handshake, with the certificate `name`.
+    fn acceptor(&self, name: &str) -> SslAcceptorBuilder {
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_certificate_chain_file(self.file(&format!("{name}.crt"))).unwrap();
+        acceptor.set_private_key_file(self.file(&format!("{name}.key")), SslFiletype::PEM).unwrap();
+        acceptor
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -81,10 +89,7 @@ impl Stranger {
 
     fn at(address: &str, authority: &Authority, certificate: &str) -> Stranger {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
-        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
-        acceptor.set_certificate_chain_file(authority.file(&format!("{certificate}.crt"))).unwrap();
-        acceptor.set_private_key_file(authority.file(&format!("{certificate}.key")), SslFiletype::PEM).unwrap();
-        let acceptor = acceptor.build();
+        let acceptor = authority.acceptor(certificate).build();
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let heard = Arc::clone(&calls);
@@ -111,6 +116,32 @@ impl Stranger {
         let expected: Vec<Call> = said.iter().map(|said| (host.map(str::to_owned), *said)).collect();
         assert_eq!(*self.calls.lock().unwrap(), expected, "{e}");
     }
+}
+
+/// What a server of [`in_turn`] does with a connection when the handshake is complete.
+enum Turn {
+    HangsUp(SslAcceptor),
+    /// Until the test ends.
+    SaysNothing(SslAcceptor),
+}
+
+/// Takes as many connections, one after the other.
+fn in_turn(turns: impl IntoIterator<Item = Turn> + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for turn in turns {
+            let (stream, _) = listener.accept().unwrap();
+            // Some are to fail.
+            match turn {
+                Turn::HangsUp(acceptor) => drop(acceptor.accept(stream)),
+                Turn::SaysNothing(acceptor) => silent.push(acceptor.accept(stream)),
+            }
+        }
+        std::thread::park();
+    });
+    port
 }
 
 fn config(url: &str, ca: &Path) -> ClientConfig {
@@ -329,6 +360,56 @@ fn files_that_cannot_be_used_are_tls_errors_that_name_the_option() {
     let e = refused(&config(&url, &authority.dir.write("garbage.pem", "no certificate")));
     assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
     assert!(e.message().contains("`tls.ca_file`"), "{e}");
+}
+
+#[test]
+fn who_hangs_up_after_the_handshake_is_asked_what_it_has_against_this_client() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    authority.issue("client", "DNS:client");
+    let hangs_up = || Turn::HangsUp(authority.acceptor("server").build());
+    let at = |turns: [Turn; 2]| config(&format!("mqtts://127.0.0.1:{}", in_turn(turns)), &authority.file("ca.crt"));
+    let e = refused(&at([hangs_up(), hangs_up()]));
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("because it wants a client certificate"), "{e}");
+    let mut shows = at([hangs_up(), hangs_up()]);
+    shows.tls.cert_file = Some(authority.file("client.crt"));
+    shows.tls.key_file = Some(authority.file("client.key"));
+    let e = refused(&shows);
+    assert!(e.message().contains("does not take this client's certificate"), "{e}");
+    // One that listens on has nothing against TLS.
+    let e = refused(&at([hangs_up(), Turn::SaysNothing(authority.acceptor("server").build())]));
+    assert_eq!(e.kind(), ErrorKind::Connect, "{e}");
+    assert!(e.message().contains("TLS is in order"), "{e}");
+}
+
+#[test]
+fn a_fault_that_does_not_show_again_is_told_in_the_librarys_words() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    authority.issue("server", "IP:127.0.0.1");
+    other.issue("server", "IP:127.0.0.1");
+    let turns =
+        [Turn::HangsUp(other.acceptor("server").build()), Turn::SaysNothing(authority.acceptor("server").build())];
+    let e = refused(&config(&format!("mqtts://127.0.0.1:{}", in_turn(turns)), &authority.file("ca.crt")));
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("certificate verify failed") && e.message().contains("next attempt"), "{e}");
+}
+
+#[test]
+fn a_broker_with_other_ciphers_is_told_from_one_that_wants_a_certificate() {
+    let authority = Authority::new();
+    authority.issue("server", "IP:127.0.0.1");
+    let acceptor = || {
+        let mut acceptor = authority.acceptor("server");
+        acceptor.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
+        // Its certificate is no RSA.
+        acceptor.set_cipher_list("ECDHE-RSA-AES128-GCM-SHA256").unwrap();
+        Turn::HangsUp(acceptor.build())
+    };
+    let port = in_turn([acceptor(), acceptor()]);
+    let e = refused(&config(&format!("mqtts://127.0.0.1:{port}"), &authority.file("ca.crt")));
+    assert_eq!(e.kind(), ErrorKind::Tls, "{e}");
+    assert!(e.message().contains("no cipher in common"), "{e}");
 }
 
 #[test]

@@ -382,3 +382,17 @@ fn name(name: &X509NameRef) -> String {
 fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openssl::x509::X509Name;
+
+    #[test]
+    fn what_a_stranger_wrote_in_a_certificate_is_one_short_line_without_codes() {
+        let mut subject = X509Name::builder().unwrap();
+        subject.append_entry_by_text("CN", "a\nfake line\x1b[2J").unwrap();
+        assert_eq!(name(&subject.build()), "CN=a?fake line?[2J");
+        assert_eq!(printable(&"x".repeat(1_000)).len(), 200);
+    }
+}

@@ -93,4 +93,16 @@ mod tests {
         assert_eq!(hashed.some(), Some(hashed.clone()));
         fs::remove_dir_all(dir).unwrap();
     }
+
+    #[test]
+    fn one_folder_of_several_is_enough() {
+        let dir = std::env::temp_dir().join(format!("unstale-roots-several-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("4042bcee.0"), "").unwrap();
+        let roots = |dirs: &[&Path]| Roots { file: None, dir: Some(std::env::join_paths(dirs).unwrap()) };
+        let nothing = dir.join("nothing");
+        assert!(roots(&[&nothing, &dir]).some().is_some() && roots(&[&dir, &nothing]).some().is_some());
+        assert!(roots(&[&nothing, &nothing]).some().is_none());
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

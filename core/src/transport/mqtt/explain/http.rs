@@ -57,3 +57,19 @@ fn off(answer: &Answer) -> Option<String> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_blamed_only_when_signatures_are_refused_for_it() {
+        let now = SystemTime::now();
+        let off = |date| off(&Answer { status: 403, date });
+        for date in [now - Duration::from_secs(400), now + Duration::from_secs(400)] {
+            let words = off(Some(date)).unwrap();
+            assert!(words.contains("300 s are taken; set it"), "{words}");
+        }
+        assert_eq!((off(Some(now - Duration::from_secs(200))), off(None)), (None, None));
+    }
+}
