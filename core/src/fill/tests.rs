@@ -511,3 +511,28 @@ fn an_input_that_came_and_went_while_a_load_ran_makes_its_value_no_younger() {
     assert!(matches!(flight.wait(Some(Duration::ZERO)), Joined::Again), "also for whoever joined");
     assert!(fill.book.lock().awaited.is_empty());
 }
+
+#[test]
+fn an_input_that_comes_ages_every_load_that_waits_for_it_and_no_other() {
+    let f = fill();
+    let begin = |key: &str, extra: Option<&Arc<Extra>>, now: Nanos| match f.begin(key, extra, || now) {
+        Start::Lead(ticket, _) => ticket,
+        _ => panic!("{key} is to be loaded"),
+    };
+    let extra = made_from("in");
+    let terms = Terms { ttl: None, extra: Some(extra.clone()) };
+    let input = begin("in", None, 1);
+    let fenced = begin("out", Some(&extra), BOUND / 4);
+    f.apply(&keys(&["out"]), BOUND / 4 + 1);
+    let again = begin("out", None, BOUND / 4 + 2);
+    let (first, second) = (begin("first", Some(&extra), BOUND / 4 + 3), begin("second", Some(&extra), BOUND / 4 + 4));
+    assert!(f.finish(&first, Some("made without it"), &terms, BOUND / 2));
+    assert!(f.finish(&input, Some("x"), &Terms::default(), BOUND / 2 + 1));
+    assert!(f.evict("in"), "it came and went");
+    f.finish(&second, Some("made of x"), &Terms::default(), BOUND / 2 + 2);
+    assert!(f.finish(&again, Some("made of nothing"), &Terms::default(), BOUND / 2 + 3));
+    assert!(!f.finish(&fenced, Some("late"), &terms, BOUND / 2 + 4));
+    let later = |key: &str| f.store().get(key, || BOUND + BOUND / 8);
+    assert_eq!(later("second"), Lookup::Miss, "its input was loaded at 1");
+    assert_eq!(later("out"), Lookup::Hit("made of nothing"));
+}

@@ -321,6 +321,18 @@ mod tests {
     }
 
     #[test]
+    fn the_signature_of_one_kind_of_payload_is_none_of_the_other_on_the_same_topic() {
+        let keys = keys(&[NEW]);
+        let probe = String::from_utf8(keys.sign_probe(TOPIC, 7)).unwrap();
+        let as_envelope = format!("7,\"sig\":\"{}\"}}", &probe["7 ".len()..]);
+        assert_eq!(keys.verify(TOPIC, as_envelope.as_bytes()), Err(Refusal::Unsigned));
+        let signed = String::from_utf8(keys.sign(TOPIC, payload("k"))).unwrap();
+        let (body, signature) = signed.split_once(",\"sig\":\"").unwrap();
+        let as_probe = format!("{body} {}", &signature[..signature.len() - 2]);
+        assert_eq!(keys.verify_probe(TOPIC, as_probe.as_bytes()), Err(Refusal::Unsigned));
+    }
+
+    #[test]
     fn what_is_not_signed_in_its_place_is_unsigned() {
         let keys = keys(&[NEW]);
         let signed = String::from_utf8(keys.sign(TOPIC, payload("k"))).unwrap();
@@ -395,6 +407,9 @@ mod tests {
         refused(&[&format!("new:{}", secret.replace("1f", "zz"))], "\"new\"");
         refused(&[&format!("new:{secret}{secret}00")], "65 bytes");
         refused(&[NEW, OLD, NEW], "two keys have the id \"new\"");
+        let many: Vec<String> = (0..=MAX_KEYS).map(|i| format!("k{i}:{secret}")).collect();
+        refused(&many.iter().map(String::as_str).collect::<Vec<_>>(), "17 keys");
+        assert!(SigningKeys::parse(many[1..].iter().map(String::as_str)).is_ok());
         assert_eq!(format!("{:?}", keys(&[NEW, OLD])), r#"["new:***", "old:***"]"#);
         let capitals = keys(&[&format!("new:{}", secret.to_uppercase())]);
         assert_eq!(capitals.verify(TOPIC, &keys(&[NEW]).sign(TOPIC, payload("k"))), Ok(()));
