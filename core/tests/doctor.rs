@@ -2,10 +2,11 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -314,4 +315,132 @@ fn the_program_that_gives_credentials_is_run_once_for_an_attempt() {
     let report = doctor_with(&[&format!("awsiot://127.0.0.1:{port}")], &variables);
     assert_eq!(report.code, 1, "{:?}", report.checks);
     assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n", "{:?}", report.checks);
+}
+
+/// What is wrong with a broker that no real one can be made to do.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// Takes its time over the messages that are measured.
+    Slow,
+    /// Delivers a message after the one that came after it.
+    Swaps,
+    /// Accepts a message and delivers it to nobody.
+    Loses,
+    /// Keeps the subscriptions of a client that asked for a clean session.
+    Remembers,
+}
+
+/// A broker of MQTT 3.1.1 for one client, with one fault; its URL.
+fn faulty(fault: Fault) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}?mqtt_version=3.1.1", listener.local_addr().unwrap());
+    // Ends with the test's process.
+    thread::spawn(move || {
+        let remembered: Arc<Mutex<bool>> = Arc::default();
+        for stream in listener.incoming().flatten() {
+            let remembered = Arc::clone(&remembered);
+            thread::spawn(move || serve(stream, fault, &remembered));
+        }
+    });
+    url
+}
+
+/// One connection, to its end. Whatever is published comes back, once there was a subscription.
+fn serve(mut stream: TcpStream, fault: Fault, remembered: &Mutex<bool>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut subscribed = fault == Fault::Remembers && *remembered.lock().unwrap();
+    let mut held = Vec::new();
+    loop {
+        let (packet, body) = packet(&mut stream)?;
+        match packet[0] >> 4 {
+            1 => stream.write_all(&[0x20, 2, 0, 0]).ok()?,
+            8 => {
+                // One answer for each filter: two bytes of length, the name, the QoS.
+                let (mut at, mut codes) = (2, Vec::new());
+                while at < body.len() {
+                    at += 3 + usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+                    codes.push(1);
+                }
+                subscribed = true;
+                *remembered.lock().unwrap() = true;
+                stream.write_all(&[&[0x90, 2 + codes.len() as u8, body[0], body[1]], &codes[..]].concat()).ok()?;
+            }
+            3 => {
+                let id_at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                let payload = &body[id_at + 2..];
+                stream.write_all(&[0x40, 2, body[id_at], body[id_at + 1]]).ok()?;
+                match fault {
+                    Fault::Slow if payload.len() == 1 => thread::sleep(Duration::from_millis(150)),
+                    Fault::Loses if payload == b"burst 7" => continue,
+                    Fault::Swaps if payload == b"burst 7" => {
+                        held = packet;
+                        continue;
+                    }
+                    _ => {}
+                }
+                if subscribed {
+                    stream.write_all(&[packet, std::mem::take(&mut held)].concat()).ok()?;
+                }
+            }
+            12 => stream.write_all(&[0xd0, 0]).ok()?,
+            14 => return None,
+            _ => {}
+        }
+    }
+}
+
+/// The next packet: all of it, and what follows its head.
+fn packet(stream: &mut TcpStream) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut head = vec![0; 1];
+    stream.read_exact(&mut head).ok()?;
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+        if byte[0] < 0x80 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(([&head[..], &body[..]].concat(), body))
+}
+
+#[test]
+fn a_broker_that_is_slow_for_the_bound() {
+    let url = faulty(Fault::Slow);
+    // A probe goes every 100 ms.
+    let report = doctor(&[&url, "-o", "staleness_bound=500ms"]);
+    one_fault(&report, "roundtrip", "warning", &["raise `staleness_bound`"]);
+    assert!(doctor(&[&url]).complaints().is_empty(), "it is quick enough for the default");
+}
+
+#[test]
+fn a_broker_that_keeps_no_order() {
+    let url = faulty(Fault::Swaps);
+    one_fault(&doctor(&[&url]), "burst", "failed", &["1 were overtaken", "`reordering=true`"]);
+    let report = doctor(&[&url, "-o", "reordering=true"]);
+    assert!(report.complaints().is_empty(), "{:?}", report.checks);
+    assert!(report.finding("burst").contains("not all in order"), "{:?}", report.checks);
+}
+
+#[test]
+fn a_broker_that_accepts_messages_and_drops_them() {
+    one_fault(&doctor(&[&faulty(Fault::Loses)]), "burst", "warning", &["1 were accepted and never delivered"]);
+}
+
+#[test]
+fn a_broker_that_remembers_who_asked_for_a_clean_session() {
+    one_fault(&doctor(&[&faulty(Fault::Remembers)]), "session", "failed", &["persistent sessions"]);
+}
+
+#[test]
+fn a_namespace_that_no_cache_can_have_is_refused_before_anything_is_asked() {
+    let arguments = ["doctor", "mqtt://127.0.0.1:1", "--namespace", "_private"];
+    let output = Command::new(env!("CARGO_BIN_EXE_unstale")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.stdout.is_empty() && said.contains("namespace") && said.contains("_private"), "{output:?}");
 }

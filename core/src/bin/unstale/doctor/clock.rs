@@ -86,4 +86,21 @@ mod tests {
         assert_eq!((verdict(1), verdict(60), verdict(600)), (Verdict::Ok, Verdict::Warning, Verdict::Failed));
         assert_eq!(compare(SystemTime::now() + Duration::from_secs(600)).verdict, Verdict::Failed);
     }
+
+    #[test]
+    fn a_web_server_at_the_brokers_port_is_asked_for_the_time() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            // All of it: who closes before that cuts off the answer too.
+            let (mut asked, mut byte) = (Vec::new(), [0]);
+            while !asked.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+                asked.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 400 No\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n").unwrap();
+        });
+        let config = ClientConfig::from_url(&format!("ws://{at}")).unwrap();
+        assert_eq!(check(&config, &[at]).verdict, Verdict::Failed);
+    }
 }

@@ -72,3 +72,21 @@ pub fn address(config: &ClientConfig) -> (String, u16) {
 pub fn scheme(config: &ClientConfig) -> &str {
     config.url.split_once("://").map_or("", |(scheme, _)| scheme)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::Verdict;
+
+    #[test]
+    fn a_password_that_travels_unencrypted_to_another_machine_is_a_warning() {
+        let verdict = |url: &str| options(&ClientConfig::from_url(url).unwrap()).verdict;
+        for url in ["mqtt://u:p@broker.example", "ws://u:p@192.0.2.7"] {
+            assert_eq!(verdict(url), Verdict::Warning, "{url}");
+        }
+        for url in ["mqtt://u:p@localhost", "ws://u:p@127.0.0.9", "mqtts://u:p@broker.example", "mqtt://broker.example"]
+        {
+            assert_eq!(verdict(url), Verdict::Ok, "{url}");
+        }
+    }
+}
