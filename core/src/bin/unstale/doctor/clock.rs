@@ -77,6 +77,8 @@ fn kernel() -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
     use crate::doctor::report::Verdict;
 
