@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_region_is_looked_for_from_the_options_to_the_profile() {
-        let file = std::env::temp_dir().join(format!("unstale-region-{}", std::process::id()));
+        let file = std::env::temp_dir().join(format!("unstale-regions-{}", std::process::id()));
         std::fs::write(&file, "[default]\nregion = of-profile\n").unwrap();
         let vars = [
             ("AWS_CONFIG_FILE", file.to_str().unwrap()),
