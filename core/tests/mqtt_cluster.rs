@@ -5,7 +5,7 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{program, run, until, Mosquitto, DEADLINE};
+use common::{program, run, until, Mosquitto, TempDir, DEADLINE};
 use unstale::{blocking, Cache, CacheConfig, Client, ClientConfig, ErrorKind, LinkState};
 
 fn open(url: &str) -> (Client, Cache<String>) {
@@ -157,4 +157,15 @@ fn twenty_thousand_keys_travel_in_few_messages() {
     assert_eq!(reads.get("key:19999"), None);
     let messages = reads.stats().invalidations_remote;
     assert!(messages <= 1_000, "{messages} messages for 20,000 keys");
+}
+
+#[test]
+fn who_may_not_publish_is_told_so_at_once() {
+    let dir = TempDir::new();
+    let rules = dir.write("acl", "topic read cache/#\n");
+    let broker = Mosquitto::with_files(dir, &format!("allow_anonymous true\nacl_file {}\n", rules.display()));
+    let e = blocking::connect(ClientConfig::from_url(&format!("{}?connect_timeout=10m", broker.url())).unwrap())
+        .unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Auth, "{e}");
+    assert!(e.message().contains("does not allow this client to publish to `cache/invalidate/_probe/"), "{e}");
 }

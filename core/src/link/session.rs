@@ -314,7 +314,8 @@ impl Session {
 
     fn subscribed(&mut self, id: u64, results: Vec<Result<()>>, now: Nanos) {
         let Some((name, _)) = self.subscribes.remove(&id) else { return };
-        let result = results.into_iter().next().unwrap_or(Ok(()));
+        let none = || Err(Error::internal("the answer to a subscription held no result"));
+        let result = results.into_iter().next().unwrap_or_else(none);
         match (self.by_topic.get(&name).copied(), result) {
             (Some(i), Ok(())) => {
                 let topic = &mut self.topics[i];
@@ -455,7 +456,18 @@ impl Session {
                 }
             }
             // A probe or heartbeat that was refused is not sent again: the next one is.
+            (Some(Sent::Other), Err(error)) if error.kind() == ErrorKind::Auth => self.proof_refused(error, now),
             (Some(Sent::Other) | None, _) => {}
+        }
+    }
+
+    /// This client may not publish what would prove its caches fresh.
+    fn proof_refused(&mut self, error: Error, now: Nanos) {
+        if self.may_log("proof refused", now) {
+            tracing::warn!(target: "unstale", "nothing proves the caches fresh, entries are served by their age: {error}");
+        }
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(Err(error));
         }
     }
 
