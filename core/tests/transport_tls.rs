@@ -147,6 +147,8 @@ fn in_turn(turns: impl IntoIterator<Item = Turn> + Send + 'static) -> u16 {
 fn config(url: &str, ca: &Path) -> ClientConfig {
     let mut config = ClientConfig::from_url(url).unwrap();
     config.tls.ca_file = Some(ca.to_owned());
+    // No test here is about time, and another may need the processor.
+    config.connect_timeout = Duration::from_secs(60);
     config
 }
 
