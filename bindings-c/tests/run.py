@@ -51,6 +51,8 @@ WAYS = {
             "--show-leak-kinds=definite,indirect",
             "--errors-for-leak-kinds=definite,indirect",
             "--fair-sched=yes",
+            # Threads end wherever they are when a process exits; what glibc then frees for valgrind alone may be locked by one.
+            "--run-libc-freeres=no",
             f"--suppressions={HERE / 'valgrind.supp'}",
         ],
         10,
