@@ -103,12 +103,8 @@ class Silent:
         self.socket.close()
 
 
-class Stranger:
-    """No broker: says its greeting, waits for the client's first words unless it `hangs_up`, and ends the connection."""
-
-    def __init__(self, port, certificate=None, greeting=b"", hangs_up=False):
-        self.port, self.greeting, self.hangs_up = port, greeting, hangs_up
-        self.context = certificate and server_context(certificate)
+class Server:
+    """Serves each connection to its port on a thread of its own, as long as it is entered."""
 
     def __enter__(self):
         self.socket = socket.create_server(("127.0.0.1", self.port), backlog=64)
@@ -117,6 +113,14 @@ class Stranger:
 
     def __exit__(self, *_):
         self.socket.close()
+
+
+class Stranger(Server):
+    """No broker: says its greeting, waits for the client's first words unless it `hangs_up`, and ends the connection."""
+
+    def __init__(self, port, certificate=None, greeting=b"", hangs_up=False):
+        self.port, self.greeting, self.hangs_up = port, greeting, hangs_up
+        self.context = certificate and server_context(certificate)
 
     def _serve(self, raw):
         raw.settimeout(START_SECONDS)
@@ -131,21 +135,13 @@ class Stranger:
             pass  # a client that does not like it, and went
 
 
-class Proxy:
+class Proxy(Server):
     """A proxy that ends TLS, looks at the upgrade to a WebSocket, and passes the rest on to a broker's port for plain WebSockets."""
 
     def __init__(self, port, broker_port, certificate):
         self.port, self.broker_port = port, broker_port
         self.context = server_context(certificate)
         self.passed, self.wrong = 0, []
-
-    def __enter__(self):
-        self.socket = socket.create_server(("127.0.0.1", self.port), backlog=64)
-        threading.Thread(target=accept, args=(self.socket, self._serve), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
 
     def _serve(self, raw):
         try:
